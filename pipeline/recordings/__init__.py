@@ -1,0 +1,1 @@
+"""Readers, one per kind of recording; `open_recording` chooses."""

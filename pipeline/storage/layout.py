@@ -1,0 +1,62 @@
+"""Every path a job writes, in one place. The layout is the specification's, to the letter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceLayout:
+    """The folder of one recording within one job: `{job_id}/{sequence}/`. Frame numbers count the kept frames from 0."""
+
+    root: Path
+
+    @property
+    def registry(self) -> Path:
+        return self.root / "frame_registry.json"
+
+    @property
+    def imu(self) -> Path:
+        return self.root / "imu.csv"
+
+    @property
+    def detections(self) -> Path:
+        return self.root / "detections" / "detections.json"
+
+    @property
+    def masks(self) -> Path:
+        return self.root / "detections" / "masks"
+
+    @property
+    def tracks(self) -> Path:
+        return self.root / "tracks.json"
+
+    @property
+    def calibration(self) -> Path:
+        """The rectified cameras as JSON, beside the KITTI files (an addition to the specification)."""
+        return self.root / "calib" / "calibration.json"
+
+    @property
+    def journals(self) -> Path:
+        """Commits of stages under way and done; removed with the job, never exported."""
+        return self.root / ".journal"
+
+    def image_left(self, number: int, extension: str = "png") -> Path:
+        return self.root / "image_left" / f"{number:06d}.{extension}"
+
+    def image_right(self, number: int, extension: str = "png") -> Path:
+        return self.root / "image_right" / f"{number:06d}.{extension}"
+
+    def depth(self, number: int) -> Path:
+        return self.root / "depth" / f"{number:06d}.npy"
+
+    def velodyne(self, number: int) -> Path:
+        return self.root / "velodyne" / f"{number:06d}.bin"
+
+    def calib(self, number: int) -> Path:
+        return self.root / "calib" / f"{number:06d}.txt"
+
+    def label(self, number: int) -> Path:
+        return self.root / "label_2" / f"{number:06d}.txt"
+
+    def mask(self, number: int, instance: int) -> Path:
+        return self.masks / f"{number:06d}_{instance}.png"
