@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests: where the real recordings and the small real models lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _folder(variable: str, default: str) -> Path:
+    folder = Path(os.environ.get(variable) or ROOT.parent / "shared" / default).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"{variable} points to no folder: real files are not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real recordings and ground truth (`FOVEA_TEST_DATA`)."""
+    return _folder("FOVEA_TEST_DATA", "data")
+
+
+@pytest.fixture(scope="session")
+def models_folder() -> Path:
+    """Small real models (`FOVEA_MODELS_DIR`)."""
+    return _folder("FOVEA_MODELS_DIR", "weights")
