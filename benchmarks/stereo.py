@@ -1,0 +1,81 @@
+"""Disparity error on the Middlebury pairs, against `cv2.StereoSGBM` with its defaults.
+
+    python -m benchmarks.stereo [FOLDER]
+
+FOLDER (default: FOVEA_TEST_DATA or ../shared/data) holds stereo_middlebury. EPE is the mean absolute error in pixels
+where a disparity was given; bad-2 the share of these that are off by more than 2 px; coverage the share of ground-truth
+pixels that got one.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.stereo.matching import SemiGlobalMatcher
+
+NUM_DISPARITIES = {"cones": 64, "venus": 32, "tsukuba": 32, "sawtooth": 32}
+
+
+@dataclass(frozen=True)
+class Score:
+    epe: float
+    bad_2: float
+    coverage: float
+    seconds: float
+
+
+def score(found: NDArray[np.float32], truth: NDArray[np.float32], seconds: float = 0.0) -> Score:
+    known = np.isfinite(truth)
+    given = known & np.isfinite(found)
+    error = np.abs(found[given] - truth[given])
+    return Score(float(error.mean()), float((error > 2).mean()), float(given.sum() / known.sum()), seconds)
+
+
+def load_pair(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """Left, right (uint8 BGR) and the left disparity (float32 pixels, NaN where unknown)."""
+    scale = json.loads((folder.parent / "scales.json").read_text())["gt_disparity = disp2.png / scale"][folder.name]
+    left, right = (cv2.imread(str(folder / name)) for name in ("im2.png", "im6.png"))
+    truth = cv2.imread(str(folder / "disp2.png"), cv2.IMREAD_GRAYSCALE).astype(np.float32) / scale
+    truth[truth == 0] = np.nan
+    return left, right, truth
+
+
+def ours(left: NDArray[np.uint8], right: NDArray[np.uint8], num_disparities: int) -> NDArray[np.float32]:
+    return SemiGlobalMatcher(num_disparities=num_disparities).match(left, right)
+
+
+def baseline(left: NDArray[np.uint8], right: NDArray[np.uint8], num_disparities: int) -> NDArray[np.float32]:
+    fixed = cv2.StereoSGBM.create(numDisparities=num_disparities).compute(left, right)
+    disparity = fixed.astype(np.float32) / 16
+    disparity[fixed < 0] = np.nan
+    return disparity
+
+
+def main(data: Path) -> None:
+    print(f"{'pair':<10}{'method':<20}{'EPE px':>8}{'bad-2':>8}{'coverage':>10}{'ms':>8}")
+    means: dict[str, list[float]] = {}
+    for name, num_disparities in NUM_DISPARITIES.items():
+        left, right, truth = load_pair(data / "stereo_middlebury" / name)
+        for label, match in (("fovea", ours), ("StereoSGBM defaults", baseline)):
+            started = time.perf_counter()
+            found = match(left, right, num_disparities)
+            result = score(found, truth, time.perf_counter() - started)
+            means.setdefault(label, []).append(result.epe)
+            print(
+                f"{name:<10}{label:<20}{result.epe:>8.3f}{result.bad_2:>8.1%}{result.coverage:>10.1%}"
+                f"{result.seconds * 1000:>8.0f}"
+            )
+    for label, errors in means.items():
+        print(f"{'mean':<10}{label:<20}{np.mean(errors):>8.3f}")
+    print(f"ratio of mean EPE to the baseline: {np.mean(means['fovea']) / np.mean(means['StereoSGBM defaults']):.2f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("FOVEA_TEST_DATA") or "../shared/data"))

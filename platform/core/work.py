@@ -1,0 +1,275 @@
+"""Long work that survives anything: leases on rows, commits in steps, and messages that are only hints.
+
+A runner is a function that takes a Lease and does one slice of the work of its row, committing as it goes:
+
+    @runner(Operation)
+    def run_operation(lease: Lease[Operation]) -> Outcome:
+        for number, file in enumerate(files[lease.row.cursor :], start=lease.row.cursor + 1):
+            with lease.step(cursor=number, progress=number / total, message=file.name):
+                ...  # rows of this step: one commit with the cursor and the event
+            if lease.slice_over:
+                return Outcome.MORE
+        return Outcome.DONE
+
+Killed anywhere, the row keeps its last commit; the sweep finds it and another worker goes on from there. Two workers
+can never both commit: a step is refused once the row was claimed again, paused or cancelled (Stopped).
+"""
+
+import enum
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from django.apps import apps
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django_q.brokers import get_broker
+from django_q.tasks import async_task
+
+from core.errors import ApplicationError
+from core.live import publish
+from core.models import LeasedWork, WorkStatus
+from pipeline.errors import PipelineError, Stopped
+from pipeline.storage.journal import JournalBusyError
+
+logger = logging.getLogger(__name__)
+Row = TypeVar("Row", bound=LeasedWork)
+
+MAX_ATTEMPTS = 3
+"""Starts without a single commit after which a row is given up: something in it kills its worker."""
+
+TRANSITIONS: dict[str, tuple[frozenset[WorkStatus], WorkStatus]] = {
+    "start": (frozenset({WorkStatus.PENDING}), WorkStatus.RUNNING),
+    "pause": (frozenset({WorkStatus.RUNNING}), WorkStatus.PAUSED),
+    "resume": (frozenset({WorkStatus.PAUSED}), WorkStatus.RUNNING),
+    "cancel": (frozenset({WorkStatus.PENDING, WorkStatus.RUNNING, WorkStatus.PAUSED}), WorkStatus.CANCELLED),
+    "restart": (frozenset({WorkStatus.FAILED, WorkStatus.CANCELLED}), WorkStatus.RUNNING),
+    "complete": (frozenset({WorkStatus.RUNNING}), WorkStatus.COMPLETED),
+    "fail": (frozenset({WorkStatus.RUNNING}), WorkStatus.FAILED),
+}
+"""What each verb may leave, and where it leads: the only place that says so."""
+
+ACTIONS = ("start", "pause", "resume", "cancel", "restart")
+"""The verbs a person has; the others are the worker's."""
+
+
+class Outcome(enum.Enum):
+    DONE = "done"
+    MORE = "more"
+
+
+class InvalidTransitionError(ApplicationError):
+    code = "invalid_transition"
+    status = 409
+
+
+Runner = Callable[["Lease[Any]"], Outcome]
+_runners: dict[str, Runner] = {}
+
+
+def runner(model: type[LeasedWork]) -> Callable[[Runner], Runner]:
+    """Register the decorated function as the one that does the work of `model`'s rows."""
+
+    def register(function: Runner) -> Runner:
+        _runners[model._meta.label] = function
+        return function
+
+    return register
+
+
+def allowed_actions(row: LeasedWork) -> list[str]:
+    return [verb for verb in ACTIONS if row.status in TRANSITIONS[verb][0]]
+
+
+@transaction.atomic
+def transition(row: Row, verb: str, **changes: Any) -> Row:
+    """Move `row` along `verb`, or raise InvalidTransitionError; of two racing callers one wins. Enqueues on commit."""
+    sources, target = TRANSITIONS[verb]
+    manager = type(row)._default_manager
+    if target in (WorkStatus.COMPLETED, WorkStatus.FAILED, WorkStatus.CANCELLED):
+        changes.setdefault("finished_at", Now())
+    if verb in ("start", "restart"):
+        changes.setdefault("started_at", Now())
+    if verb == "restart":
+        changes = {"progress": 0, "error": "", "message": "", "finished_at": None, **changes}
+    if target is WorkStatus.RUNNING:
+        changes.setdefault("attempts", 0)
+    if not manager.filter(pk=row.pk, status__in=sources).update(status=target, **changes):
+        row.refresh_from_db()
+        raise InvalidTransitionError(f"Cannot {verb} what is {row.status}.")
+    row.refresh_from_db()
+    publish(row, [status_payload(row)])
+    if target is WorkStatus.RUNNING:
+        enqueue(row)
+    return row
+
+
+def status_payload(row: LeasedWork) -> dict[str, Any]:
+    return {
+        "type": "status",
+        "status": row.status,
+        "progress": row.progress,
+        "message": row.message,
+        "error": row.error,
+        "actions": allowed_actions(row),
+    }
+
+
+def enqueue(row: LeasedWork) -> None:
+    """Hint, once the transaction is committed, that `row` wants work."""
+    label, pk, queue = row._meta.label, str(row.pk), row.queue
+    transaction.on_commit(lambda: hint(label, pk, queue))
+
+
+def hint(label: str, pk: str, queue: str) -> None:
+    async_task("core.work.advance", label, pk, cluster=queue)
+
+
+class Lease(Generic[Row]):
+    """A worker's hold on a row, for one slice of work."""
+
+    def __init__(self, row: Row, owner: str) -> None:
+        self.row = row
+        self.owner = owner
+        self.epoch = row.epoch
+        self._slice_ends = time.monotonic() + settings.WORK_SLICE_SECONDS
+
+    @property
+    def slice_over(self) -> bool:
+        """Time to let others have a turn: return Outcome.MORE."""
+        return time.monotonic() > self._slice_ends
+
+    @property
+    def _held(self) -> Q:
+        return Q(pk=self.row.pk, epoch=self.epoch, lease_owner=self.owner, status=WorkStatus.RUNNING)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the row was paused, cancelled or taken over meanwhile."""
+        return not type(self.row)._default_manager.filter(self._held).exists()
+
+    @contextmanager
+    def step(self, *, events: Sequence[dict[str, Any]] = (), **fields: Any) -> Iterator[None]:
+        """One commit: what the block writes, `fields` of the row, the events, and the lease renewed.
+
+        Raises Stopped, and undoes the block, if the row is no longer held or no longer running.
+        """
+        with transaction.atomic():
+            held = (
+                type(self.row)
+                ._default_manager.filter(self._held)
+                .update(lease_until=Now() + timedelta(seconds=settings.WORK_LEASE_SECONDS), attempts=0, **fields)
+            )
+            if not held:
+                raise Stopped
+            yield
+            publish(self.row, events)
+        for name, value in fields.items():
+            setattr(self.row, name, value)
+
+    def beat(self) -> None:
+        """Renew the lease, for work that is long between two steps."""
+        with self.step():
+            pass
+
+    def _release(self) -> None:
+        type(self.row)._default_manager.filter(pk=self.row.pk, epoch=self.epoch, lease_owner=self.owner).update(
+            lease_owner="", lease_until=None
+        )
+
+
+def advance(label: str, pk: str) -> None:
+    """Do a slice of the work of a row: the one task of the queue. Doubled or late messages do no harm."""
+    model = apps.get_model(label)
+    lease = _claim(model, pk)
+    if lease is None:
+        return
+    try:
+        if lease.row.attempts > MAX_ATTEMPTS:
+            doing = lease.row.message or "starting"
+            raise PipelineError(f"The worker died {MAX_ATTEMPTS} times in a row while {doing}.")
+        outcome = _runners[label](lease)
+        if outcome is Outcome.DONE:
+            transition(lease.row, "complete", progress=1, message="")
+        else:
+            lease._release()
+            hint(label, pk, lease.row.queue)
+    except Stopped:
+        logger.info("%s %s was stopped", label, pk)
+    except JournalBusyError:
+        logger.info("%s %s is still being written by a worker that lost its lease", label, pk)
+    except (PipelineError, ApplicationError) as error:
+        _fail(lease, str(error))
+    except Exception as error:
+        logger.exception("%s %s failed", label, pk)
+        _fail(lease, f"Unexpected {type(error).__name__}: {error}")
+    finally:
+        lease._release()
+
+
+def _claim(model: type[LeasedWork], pk: str) -> Lease[Any] | None:
+    owner = f"{socket.gethostname()}|{os.getpid()}|{_process_start(os.getpid())}|{uuid.uuid4().hex[:8]}"
+    claimed = (
+        model._default_manager.filter(pk=pk, status=WorkStatus.RUNNING)
+        .filter(Q(lease_owner="") | Q(lease_until__lt=Now()))
+        .update(
+            lease_owner=owner,
+            lease_until=Now() + timedelta(seconds=settings.WORK_LEASE_SECONDS),
+            epoch=F("epoch") + 1,
+            attempts=F("attempts") + 1,
+        )
+    )
+    return Lease(model._default_manager.get(pk=pk), owner) if claimed else None
+
+
+def _fail(lease: Lease[Any], reason: str) -> None:
+    if lease.stopped:
+        return
+    transition(lease.row, "fail", error=reason)
+
+
+def sweep() -> int:
+    """Free the rows whose worker on this machine is dead, and hint at those that wait while their queue is empty."""
+    hinted = 0
+    idle: dict[str, bool] = {}
+    for label in _runners:
+        manager = apps.get_model(label)._default_manager
+        running = manager.filter(status=WorkStatus.RUNNING)
+        for pk, owner in running.exclude(lease_owner="").values_list("pk", "lease_owner"):
+            if not _owner_lives(owner):
+                manager.filter(pk=pk, lease_owner=owner).update(lease_owner="", lease_until=None)
+        waiting = running.filter(Q(lease_owner="") | Q(lease_until__lt=Now()))
+        for pk, queue in waiting.order_by("created_at").values_list("pk", "queue"):
+            if queue not in idle:
+                idle[queue] = get_broker(queue).queue_size() == 0
+            if idle[queue]:
+                hint(label, str(pk), queue)
+                hinted += 1
+    return hinted
+
+
+def _owner_lives(owner: str) -> bool:
+    """False only if we know: the owner's process was on this machine and is gone."""
+    try:
+        host, pid, start, _ = owner.split("|")
+    except ValueError:
+        return True
+    return host != socket.gethostname() or _process_start(int(pid)) == start
+
+
+def _process_start(pid: int) -> str:
+    """When process `pid` started, in clock ticks since boot (proc(5), field 22); empty if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
