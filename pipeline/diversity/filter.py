@@ -2,9 +2,9 @@
 
 Two criteria, each sufficient to drop a frame ("remove similar/static frames"): its dHash is within
 `similarity_threshold` bits of the last kept frame (near-duplicate), or its motion score against that frame is below
-`motion_threshold` (static). The two see different things: a change of exposure moves every pixel but no bit of the hash,
-and in a flat scene noise flips bits while nothing moves. Comparison is with the last *kept* frame: compared with the
-previous one, a slow drift would never be seen.
+`motion_threshold` (static). The two see different things: a change of exposure moves every pixel but no bit of the
+hash, and in a flat scene noise flips bits while nothing moves. Comparison is with the last *kept* frame: compared with
+the previous one, a slow drift would never be seen.
 """
 
 import base64
@@ -67,7 +67,7 @@ class Decision:
 def decide(
     frame: Fingerprint, last_kept: Fingerprint | None, similarity_threshold: float, motion_threshold: float
 ) -> Decision:
-    """The rule itself, a pure function. A motion threshold of 0 drops nothing, a negative similarity threshold neither."""
+    """The rule itself. A motion threshold of 0 drops nothing, nor does a negative similarity threshold."""
     if last_kept is None:
         return Decision(True, "first")
     distance = hamming(frame.dhash, last_kept.dhash)

@@ -1,9 +1,9 @@
 """Perceptual difference hash (dHash): 64 bits that change little when a picture changes little.
 
 After N. Krawetz, "Kind of Like That" (hackerfactor.com, 2013): the picture becomes 9x8 grey pixels, and each bit says
-whether a pixel is brighter than its left neighbour. It is right for neighbouring frames and exact copies of a video, not
-for pictures that merely show the same thing. Hashes of two implementations differ by several bits for the same picture:
-store DHASH_VERSION with each and never compare across versions.
+whether a pixel is brighter than its left neighbour. It is right for neighbouring frames and exact copies of a video,
+not for pictures that merely show the same thing. Hashes of two implementations differ by several bits for the same
+picture: store DHASH_VERSION with each and never compare across versions.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DHASH_VERSION: Final = "dhash64-v1"
-"""Bilinear to 160x90, grey (BT.601), area-averaged to 9x8; bit: brighter than the left neighbour; row by row, highest first."""
+"""Bilinear to 160x90, grey (BT.601), area average to 9x8; bits row by row, the highest first."""
 
 _CHUNK = 2048
 

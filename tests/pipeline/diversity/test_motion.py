@@ -19,9 +19,9 @@ def test_motion_is_the_mean_grey_difference(a, b, expected):
 
 def test_an_object_that_moves_scores_by_the_area_it_uncovers():
     still, moved = np.zeros((360, 640, 3), np.uint8), np.zeros((360, 640, 3), np.uint8)
-    still[:, :64] = 255
-    moved[:, 64:128] = 255
-    assert motion_score(thumbnail(still), thumbnail(moved)) == pytest.approx(0.2, abs=0.005)
+    still[:, :60] = 255
+    moved[:, 100:160] = 255
+    assert motion_score(thumbnail(still), thumbnail(moved)) == pytest.approx(0.1875, abs=0.005)
 
 
 def test_thumbnails_of_different_size_are_refused():
