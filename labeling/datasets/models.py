@@ -76,10 +76,10 @@ class LabelClass(models.Model):
     class Meta:
         ordering = ["number"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["dataset", "number"], name="label_class_number_unique", nulls_distinct=False
-            ),
-            models.UniqueConstraint(fields=["dataset", "name"], name="label_class_name_unique", nulls_distinct=False),
+            models.UniqueConstraint(fields=["dataset", "number"], name="label_class_number_unique"),
+            models.UniqueConstraint(fields=["dataset", "name"], name="label_class_name_unique"),
+            models.UniqueConstraint(fields=["number"], condition=Q(dataset=None), name="catalogue_number_unique"),
+            models.UniqueConstraint(fields=["name"], condition=Q(dataset=None), name="catalogue_name_unique"),
             models.CheckConstraint(condition=Q(number__gte=1), name="label_class_number_from_1"),
         ]
 

@@ -193,7 +193,7 @@ class Detection(VersionedModel):
 
 
 class DetectionMask(models.Model):
-    """The mask of a detection: COCO compressed RLE of its bounding rectangle, which starts at (left, top) in the frame."""
+    """The mask of a detection: COCO compressed RLE of its bounding rectangle, whose corner is (left, top)."""
 
     detection = models.OneToOneField(Detection, primary_key=True, on_delete=models.CASCADE, related_name="mask")
     left = models.PositiveIntegerField()

@@ -1,4 +1,4 @@
-"""What every app's rows stand on: ids, timestamps, versions, leased work, the outbox of live events, the audit trail."""
+"""What every app's rows stand on: ids, timestamps, versions, leased work, live events, the audit trail."""
 
 import uuid
 from typing import Any
