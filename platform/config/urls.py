@@ -3,10 +3,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from config.views import home
 from core import views
 
 urlpatterns = [
-    path("", views.home, name="home"),
+    path("", home, name="home"),
     path("healthz", views.healthz, name="healthz"),
     path("accounts/", include("accounts.urls")),
     path("datasets/", include("labeling.datasets.urls")),

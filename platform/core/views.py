@@ -1,17 +1,11 @@
-"""The pages of nobody in particular: home, health, errors."""
+"""The pages of nobody in particular: health, errors."""
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
-
-
-@login_required
-def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "core/home.html")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
