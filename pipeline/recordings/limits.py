@@ -16,6 +16,5 @@ def check_size(name: str, width: int, height: int) -> None:
     if width <= 0 or height <= 0:
         raise RecordingError(f"{name} gives no image size ({width}x{height} pixels).")
     if width * height > LARGEST_EYE_PIXELS:
-        raise RecordingError(
-            f"{name} has images of {width}x{height} pixels, more than the {LARGEST_EYE_PIXELS // 1_000_000} megapixels allowed."
-        )
+        limit = LARGEST_EYE_PIXELS // 1_000_000
+        raise RecordingError(f"{name} has images of {width}x{height} pixels, more than the {limit} megapixels allowed.")

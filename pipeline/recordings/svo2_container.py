@@ -1,8 +1,9 @@
 """The MCAP container of an SVO2 file, walked record by record so that a damaged one still gives what it holds.
 
-The `mcap` readers stop at the first broken record and believe the CRCs, which a ZED camera writes wrongly; a file cut in
-the middle of a chunk would lose all of that chunk. This walker ignores CRCs, decompresses as much of a chunk as there is,
-and skips to the next chunk the summary names where one is corrupt. Format: https://mcap.dev/spec (all integers little-endian).
+The `mcap` readers stop at the first broken record and believe the CRCs, which a ZED camera writes wrongly; a file cut
+in the middle of a chunk would lose all of that chunk. This walker ignores CRCs, decompresses as much of a chunk as
+there is, and skips to the next chunk the summary names where one is corrupt. Format: https://mcap.dev/spec (all
+integers little-endian).
 """
 
 import io
@@ -42,7 +43,7 @@ class Channel(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One message and where it lies: `chunk` is the file offset of its chunk record, or NO_CHUNK with `offset` in the file.
+    """One message and where it lies: `chunk` is the file offset of its chunk, or NO_CHUNK, `offset` is inside of it.
 
     `after_gap` says that something before it could not be read.
     """
@@ -176,9 +177,7 @@ class Container:
         self.close()
 
 
-def _messages(
-    records: memoryview, chunk: int, base: int, channels: dict[int, Channel], gap: bool
-) -> Iterator[Message]:
+def _messages(records: memoryview, chunk: int, base: int, channels: dict[int, Channel], gap: bool) -> Iterator[Message]:
     """The whole messages among `records`; channels are noted in `channels` on the way."""
     at = 0
     while at + _RECORD.size <= len(records):
@@ -244,10 +243,10 @@ def _not_mcap(name: str, magic: bytes, size: int) -> RecordingError:
         return RecordingError(f"{name} is empty (0 bytes).")
     if magic.startswith(SVO1_START) or name.lower().endswith(".svo"):
         return UnsupportedRecordingError(
-            f"{name} is an SVO file of version 1, which only the ZED SDK can read: convert it to SVO2 with ZED_SVO_Editor."
+            f"{name} is an SVO file of version 1, which only the ZED SDK can read; ZED_SVO_Editor converts it to SVO2."
         )
     if name.lower().endswith(".svo2") and size >= SMALLEST_ENCRYPTED:
         return UnsupportedRecordingError(
-            f"{name} does not start like an SVO2 file: it is damaged, or encrypted, and then only the ZED SDK can read it."
+            f"{name} does not start like an SVO2 file: it is damaged, or encrypted and readable by the ZED SDK only."
         )
     return RecordingError(f"{name} is not an SVO2 file: it does not start like an MCAP container.")

@@ -3,20 +3,24 @@
 Layout, measured on a ZED 2i recording (little-endian):
     u32 total size (message - 4), u32 payload size, payload, 56-byte footer with width of both eyes, height, timestamp,
     frame type (3 key, 0 delta), index of the last key frame, frame index.
-Payloads are Annex-B H.264 or H.265 access units of the left|right image, or four strips of grey JPEG that hold YUYV bytes.
+Payloads are Annex-B H.264 or H.265 access units of the left|right image, or four strips of grey JPEG that hold YUYV
+bytes.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RecordingError, UnsupportedRecordingError
-from pipeline.recordings.limits import check_size
+from pipeline.recordings.limits import LARGEST_EYE_PIXELS, check_size
 
 Codec = Literal["h264", "hevc", "jpeg"]
+Picture = tuple[int, Callable[[], NDArray[np.uint8]]]
+"""The position a frame was given under, and its image on demand: uint8 BGR (H, 2W, 3)."""
 
 HEAD: Final = struct.Struct("<II")
 FOOTER: Final = struct.Struct("<IIIiiiQIiIIQ")
@@ -50,15 +54,17 @@ def parse_message(message: bytes | memoryview) -> EncodedFrame:
     return EncodedFrame(width, height, timestamp, kind == KEY_FRAME, index, view[HEAD.size : HEAD.size + size])
 
 
-def frame_message(payload: bytes, *, width: int, height: int, timestamp_ns: int, index: int, key: tuple[int, int]) -> bytes:
-    """The reverse of `parse_message`; `key` is (frame index, timestamp) of the last key frame, which may be this one."""
+def frame_message(
+    payload: bytes, *, width: int, height: int, timestamp_ns: int, index: int, key: tuple[int, int]
+) -> bytes:
+    """The reverse of `parse_message`; `key` is (frame index, timestamp) of the last key frame, maybe this one."""
     kind = KEY_FRAME if key[0] == index else DELTA_FRAME
     footer = FOOTER.pack(width, height, 0, 0, 2, 0, timestamp_ns, len(payload), kind, key[0], index, key[1])
     return HEAD.pack(len(payload) + 4 + FOOTER.size, len(payload)) + payload + footer
 
 
 def sniff_codec(payload: bytes | memoryview, name: str) -> Codec:
-    """Tell the codec by the first bytes of a key frame. Raises UnsupportedRecordingError for those only the SDK can decode."""
+    """Tell the codec by the first bytes of a key frame. Raises UnsupportedRecordingError for SDK-only ones."""
     start = bytes(payload[:64])
     if start[_STRIP_SIZES.size :].startswith(_JPEG_START):
         return "jpeg"
@@ -69,7 +75,7 @@ def sniff_codec(payload: bytes | memoryview, name: str) -> Codec:
             return "hevc"
         if unit & 0x1F in (1, 5, 6, 7, 8, 9) and unit & 0x80 == 0:
             return "h264"
-    if start.startswith(b"\x89PNG") or b"\x89PNG" in start or start.startswith(b"\x28\xb5\x2f\xfd"):
+    if b"\x89PNG" in start or start.startswith(b"\x28\xb5\x2f\xfd"):
         raise UnsupportedRecordingError(
             f"{name} was recorded with LOSSLESS compression (PNG/ZSTD), which only the ZED SDK can decode."
         )
@@ -81,9 +87,9 @@ def sniff_codec(payload: bytes | memoryview, name: str) -> Codec:
 class SideBySideDecoder(Protocol):
     """Frames in, pictures out, each with the position it was given under; a frame that cannot be decoded gives none."""
 
-    def decode(self, position: int, frame: EncodedFrame) -> Iterator[tuple[int, NDArray[np.uint8]]]: ...
+    def decode(self, position: int, frame: EncodedFrame) -> Iterator[Picture]: ...
 
-    def flush(self) -> Iterator[tuple[int, NDArray[np.uint8]]]: ...
+    def flush(self) -> Iterator[Picture]: ...
 
 
 def decoder(codec: Codec, name: str) -> SideBySideDecoder:
@@ -91,7 +97,7 @@ def decoder(codec: Codec, name: str) -> SideBySideDecoder:
 
 
 class VideoDecoder:
-    """H.264 or H.265. Pictures are uint8 BGR (H, 2W, 3). Raises RecordingError where their size is beyond the limit."""
+    """H.264 or H.265. Raises RecordingError where their size is beyond the limit."""
 
     def __init__(self, codec: Codec, name: str) -> None:
         import av
@@ -99,20 +105,21 @@ class VideoDecoder:
         self._name = name
         self._error = av.error.FFmpegError
         self._packet = av.Packet
-        self._context = av.CodecContext.create(codec, "r")
+        self._context: Any = av.CodecContext.create(codec, "r")
         # Slice threads share one picture; frame threads would hold back several and delay a seek.
         self._context.thread_type = "SLICE"
         self._context.thread_count = 2
+        self._context.options = {"max_pixels": str(2 * LARGEST_EYE_PIXELS)}
 
-    def decode(self, position: int, frame: EncodedFrame) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def decode(self, position: int, frame: EncodedFrame) -> Iterator[Picture]:
         packet = self._packet(bytes(frame.payload))
         packet.pts = packet.dts = position
         yield from self._pictures(packet)
 
-    def flush(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def flush(self) -> Iterator[Picture]:
         yield from self._pictures(None)
 
-    def _pictures(self, packet: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _pictures(self, packet: Any) -> Iterator[Picture]:
         try:
             pictures = self._context.decode(packet)
         except (self._error, EOFError):
@@ -121,13 +128,13 @@ class VideoDecoder:
             if picture.is_corrupt or picture.pts is None:
                 continue
             check_size(self._name, picture.width // 2, picture.height)
-            yield picture.pts, picture.to_ndarray(format="bgr24")
+            yield picture.pts, partial(picture.to_ndarray, format="bgr24")
 
 
 class JpegStripDecoder:
     """`u64 size[4]`, then four grey JPEGs of (4W, H/4) that stacked are the bytes of a YUYV picture (H, 2W)."""
 
-    def decode(self, position: int, frame: EncodedFrame) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def decode(self, position: int, frame: EncodedFrame) -> Iterator[Picture]:
         import cv2
 
         payload = frame.payload
@@ -143,11 +150,17 @@ class JpegStripDecoder:
             if grey is None or grey.shape != (frame.height // JPEG_STRIPS, 2 * frame.width):
                 return
             strips.append(grey)
-        yuyv = np.vstack(strips).reshape(frame.height, frame.width, 2)
-        yield position, np.asarray(cv2.cvtColor(yuyv, cv2.COLOR_YUV2BGR_YUYV), np.uint8)
+        yuyv = np.vstack(strips).astype(np.uint8, copy=False).reshape(frame.height, frame.width, 2)
+        yield position, partial(_yuyv_to_bgr, yuyv)
 
-    def flush(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def flush(self) -> Iterator[Picture]:
         return iter(())
+
+
+def _yuyv_to_bgr(yuyv: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import cv2
+
+    return np.asarray(cv2.cvtColor(yuyv, cv2.COLOR_YUV2BGR_YUYV), np.uint8)
 
 
 def encode_jpeg_strips(image: NDArray[np.uint8], quality: int = 90) -> bytes:
@@ -155,12 +168,7 @@ def encode_jpeg_strips(image: NDArray[np.uint8], quality: int = 90) -> bytes:
     import cv2
 
     height, width = image.shape[:2]
-    yuv = cv2.cvtColor(image, cv2.COLOR_BGR2YUV).astype(np.uint16)
-    yuyv = np.empty((height, width, 2), np.uint8)
-    yuyv[..., 0] = yuv[..., 0]
-    for column, channel in ((0, 1), (1, 2)):
-        yuyv[:, column::2, 1] = (yuv[:, 0::2, channel] + yuv[:, 1::2, channel] + 1) // 2
-    rows = yuyv.reshape(height, 2 * width)
+    rows = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_YUYV).reshape(height, 2 * width)
     encoded = []
     for strip in np.split(rows, JPEG_STRIPS):
         done, buffer = cv2.imencode(".jpg", strip, [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -1,9 +1,9 @@
 """The 360-byte sensor record of an SVO2 file, of which the calibrated inertial values are used.
 
-Offsets (little-endian), measured on a ZED 2i recording: timestamp u64 ns at 0x010, orientation quaternion f32[4] x, y, z, w
-at 0x03C, uncalibrated angular rate and acceleration at 0x058 and 0x064, calibrated ones in deg/s and m/s² at 0x070 and 0x07C.
-Rates and accelerations are in image axes (x right, y down, z forward) in both topics. The orientation is in image axes only
-in `integrated_sensors`; `sensors` has it permuted: (x, y, z) there are (-z, x, -y) of the image.
+Offsets (little-endian), measured on a ZED 2i recording: timestamp u64 ns at 0x010, orientation quaternion f32[4] x, y,
+z, w at 0x03C, uncalibrated angular rate and acceleration at 0x058 and 0x064, calibrated ones in deg/s and m/s² at 0x070
+and 0x07C. Rates and accelerations are in image axes (x right, y down, z forward) in both topics. The orientation is in
+image axes only in `integrated_sensors`; `sensors` has it permuted: (x, y, z) there are (-z, x, -y) of the image.
 """
 
 import base64
@@ -50,7 +50,7 @@ def parse_sensors(message: bytes | memoryview, log_time: int) -> ImuSample | Non
 
 
 def sensors_message(sample: ImuSample, *, integrated: bool = False, synchronised: bool = False) -> bytes:
-    """The message a camera writes for `sample`, in the axes of either topic; the values stand as raw and as calibrated."""
+    """The message a camera writes for `sample`, in the axes of either topic; raw values equal the calibrated ones."""
     record = bytearray(RECORD_BYTES)
     record[0] = 1
     _TIMESTAMP.pack_into(record, _BOOT_TIME, sample.timestamp_ns)
