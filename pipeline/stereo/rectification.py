@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from pipeline.stereo.calibration import StereoCalibration
 from pipeline.stereo.camera import RectifiedCamera
 
 Image = NDArray[np.uint8]
-Maps = tuple[NDArray[np.int16], NDArray[np.uint16]]
+Maps = tuple[NDArray[Any], NDArray[Any]]
 
 _MAX_VERTICAL_SHARE: Final = 0.5
 """Share of the baseline that may be vertical before the rig counts as one above the other."""
@@ -31,8 +31,8 @@ class Rectifier:
     calibration: StereoCalibration
 
     def __post_init__(self) -> None:
-        x, y, z = self.calibration.translation
-        source = self.calibration.source or "The calibration"
+        x, y, _ = self.calibration.translation
+        source = self._source
         if not np.all(np.isfinite(self.calibration.translation)) or abs(x) < _MIN_BASELINE_M:
             raise CalibrationError(f"{source}: the baseline is {x} m; two eyes side by side need one.")
         if x > 0:
@@ -44,6 +44,10 @@ class Rectifier:
             self.calibration.right.height,
         ):
             raise CalibrationError(f"{source}: the two eyes have different resolutions.")
+
+    @property
+    def _source(self) -> str:
+        return self.calibration.source or "The calibration"
 
     @property
     def is_identity(self) -> bool:
@@ -69,8 +73,8 @@ class Rectifier:
         )
         k = p1[:3, :3]
         if not np.all(np.isfinite(k)) or k[0, 0] <= 0:
-            raise CalibrationError(f"{self.calibration.source or 'The calibration'}: the lenses share no field of view.")
-        return r1, r2, k
+            raise CalibrationError(f"{self._source}: the lenses share no field of view.")
+        return np.asarray(r1, np.float64), np.asarray(r2, np.float64), np.asarray(k, np.float64)
 
     @cached_property
     def camera(self) -> RectifiedCamera:
@@ -111,15 +115,16 @@ class Rectifier:
     def rectify(self, left: Image, right: Image) -> tuple[Image, Image]:
         """Rectify uint8 (H, W[, 3]) images of the calibration's size. Raises CalibrationError for another size."""
         expected = (self.calibration.left.height, self.calibration.left.width)
-        for image in (left, right):
-            if image.shape[:2] != expected:
+        for height, width in (left.shape[:2], right.shape[:2]):
+            if (height, width) != expected:
                 raise CalibrationError(
-                    f"The image is {image.shape[1]}×{image.shape[0]}, the calibration is for {expected[1]}×{expected[0]}."
+                    f"The image is {width}×{height}, the calibration is for {expected[1]}×{expected[0]}."
                 )
         if self.is_identity:
             return left, right
         maps_left, maps_right = self._maps
-        return (
-            cv2.remap(left, *maps_left, interpolation=cv2.INTER_LINEAR),
-            cv2.remap(right, *maps_right, interpolation=cv2.INTER_LINEAR),
-        )
+        return _remap(left, maps_left), _remap(right, maps_right)
+
+
+def _remap(image: Image, maps: Maps) -> Image:
+    return np.asarray(cv2.remap(image, *maps, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
