@@ -1,4 +1,4 @@
-"""Every request has an id: the caller's `X-Request-ID` if it is a sane one, else a new one; it is in logs and errors."""
+"""Every request has an id: the caller's `X-Request-ID` if it is sane, else a new one; it is in logs and errors."""
 
 import re
 import uuid

@@ -1,0 +1,78 @@
+"""OpenAPI as it is served: each operation declares its problems, and the headers that guard its writes."""
+
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, inline_serializer
+from rest_framework import serializers
+
+from core.api.errors import CONTENT_TYPE
+from core.api.etag import ETagMixin
+
+PROBLEMS = {
+    "400": "The request is not valid.",
+    "401": "No or no valid credentials.",
+    "403": "Your role or your key does not allow it.",
+    "404": "There is no such thing, or it is not yours.",
+    "409": "It is not in a state that allows this.",
+    "412": "It was changed since you read it; `current` is what it is now.",
+    "428": "If-Match is required.",
+    "429": "Too many requests; see Retry-After.",
+    "default": "Any other error.",
+}
+
+
+class Schema(AutoSchema):
+    def get_override_parameters(self) -> list[Any]:
+        parameters = list(super().get_override_parameters())
+        handler = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
+        if getattr(handler, "is_idempotent", False):
+            parameters.append(
+                OpenApiParameter(
+                    "Idempotency-Key",
+                    OpenApiTypes.STR,
+                    OpenApiParameter.HEADER,
+                    description="Repeating a request with the same key gives the same answer, and does nothing twice.",
+                )
+            )
+        if isinstance(self.view, ETagMixin) and self.method in ("PATCH", "PUT", "DELETE"):
+            required = getattr(self.view, "action", "") in self.view.if_match_required
+            parameters.append(
+                OpenApiParameter(
+                    "If-Match",
+                    OpenApiTypes.STR,
+                    OpenApiParameter.HEADER,
+                    required=required,
+                    description="The ETag of what you read.",
+                )
+            )
+        return parameters
+
+    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        reference = self.resolve_serializer(_problem_serializer(), "response").ref
+        for code, description in PROBLEMS.items():
+            bodies.setdefault(code, {"content": {CONTENT_TYPE: {"schema": reference}}, "description": description})
+        return bodies
+
+
+def _problem_serializer() -> Any:
+    return inline_serializer(
+        "Problem",
+        {
+            "type": serializers.CharField(),
+            "title": serializers.CharField(),
+            "status": serializers.IntegerField(),
+            "detail": serializers.CharField(),
+            "code": serializers.CharField(),
+            "request_id": serializers.CharField(),
+            "errors": inline_serializer(
+                "ProblemField",
+                {"field": serializers.CharField(), "message": serializers.CharField()},
+                many=True,
+                required=False,
+            ),
+            "current": serializers.DictField(required=False, help_text="With 412: the resource as it is now"),
+        },
+    )
