@@ -25,3 +25,18 @@ def data_folder() -> Path:
 def models_folder() -> Path:
     """Small real models (`FOVEA_MODELS_DIR`)."""
     return _folder("FOVEA_MODELS_DIR", "weights")
+
+
+@pytest.fixture(autouse=True)
+def home(settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of its own for every test: nothing is written into the checkout, nothing is found from another test."""
+    folder = tmp_path_factory.mktemp("home")
+    settings.HOME = folder
+    settings.MEDIA_ROOT = folder / "media"
+    for name in ("jobs", "exports", "uploads", "datasets", "calibrations"):
+        setattr(settings, f"{name.upper()}_ROOT", settings.MEDIA_ROOT / name)
+    settings.DATA_ROOTS = [folder / "recordings"]
+    settings.DATA_ROOTS[0].mkdir()
+    settings.CALIBRATION_FOLDERS = []
+    settings.MODELS_FOLDERS = [folder / "models"]
+    return folder
