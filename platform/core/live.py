@@ -4,16 +4,48 @@ Whoever relays it (core.relay) only reads. Sequence numbers are taken under the 
 listener that missed something asks for everything since the last number it saw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
 
 from core.models import LeasedWork, LiveEvent
 
 CHANNEL = "fovea_live"
 """PostgreSQL channel that is notified with each commit that holds events."""
+KEEP_EVENTS_HOURS = 6
+"""A listener that was away for longer starts again from a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What may be listened to: rows of `model` that `visible(user)` holds; `snapshot(row)` tells how a row stands."""
+
+    model: type[LeasedWork]
+    visible: Callable[[Any], QuerySet[Any]]
+    snapshot: Callable[[Any], dict[str, Any]]
+
+
+_topics: dict[str, Topic] = {}
+
+
+def live_topic(
+    model: type[LeasedWork],
+    visible: Callable[[Any], QuerySet[Any]],
+    snapshot: Callable[[Any], dict[str, Any]] | None = None,
+) -> None:
+    """Let browsers listen to rows of `model`; called in AppConfig.ready. The snapshot is the status by default."""
+    from core.work import status_payload
+
+    _topics[str(model._meta.model_name)] = Topic(model, visible, snapshot or status_payload)
+
+
+def find_topic(name: str) -> Topic | None:
+    return _topics.get(name)
 
 
 def topic_of(row: LeasedWork) -> str:
@@ -34,3 +66,8 @@ def publish(row: LeasedWork, payloads: Sequence[dict[str, Any]]) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(f"NOTIFY {CHANNEL}")
+
+
+def prune() -> int:
+    """Delete events nobody will ask for any more."""
+    return LiveEvent.objects.filter(created_at__lt=Now() - timedelta(hours=KEEP_EVENTS_HOURS)).delete()[0]

@@ -18,6 +18,7 @@ can never both commit: a step is refused once the row was claimed again, paused 
 import enum
 import logging
 import os
+import random
 import socket
 import time
 import uuid
@@ -30,7 +31,7 @@ from typing import Any, Generic, TypeVar
 from django.apps import apps
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
@@ -46,6 +47,8 @@ Row = TypeVar("Row", bound=LeasedWork)
 
 MAX_ATTEMPTS = 3
 """Starts without a single commit after which a row is given up: something in it kills its worker."""
+MAX_SLICE_SECONDS = 600
+"""How long a slice may last while no other row waits for the queue; far below the queue's own timeout."""
 
 TRANSITIONS: dict[str, tuple[frozenset[WorkStatus], WorkStatus]] = {
     "start": (frozenset({WorkStatus.PENDING}), WorkStatus.RUNNING),
@@ -74,6 +77,8 @@ class InvalidTransitionError(ApplicationError):
 
 Runner = Callable[["Lease[Any]"], Outcome]
 _runners: dict[str, Runner] = {}
+draining: Callable[[], bool] = bool
+"""Whether this worker was asked to stop; set by the `worker` command before it forks."""
 
 
 def runner(model: type[LeasedWork]) -> Callable[[Runner], Runner]:
@@ -93,6 +98,10 @@ def allowed_actions(row: LeasedWork) -> list[str]:
 @transaction.atomic
 def transition(row: Row, verb: str, **changes: Any) -> Row:
     """Move `row` along `verb`, or raise InvalidTransitionError; of two racing callers one wins. Enqueues on commit."""
+    return _move(row, verb, Q(), changes)
+
+
+def _move(row: Row, verb: str, condition: Q, changes: dict[str, Any]) -> Row:
     sources, target = TRANSITIONS[verb]
     manager = type(row)._default_manager
     if target in (WorkStatus.COMPLETED, WorkStatus.FAILED, WorkStatus.CANCELLED):
@@ -100,10 +109,12 @@ def transition(row: Row, verb: str, **changes: Any) -> Row:
     if verb in ("start", "restart"):
         changes.setdefault("started_at", Now())
     if verb == "restart":
-        changes = {"progress": 0, "error": "", "message": "", "finished_at": None, **changes}
+        # A worker that has not yet noticed the end of the former run is fenced out.
+        fence = {"epoch": F("epoch") + 1, "lease_owner": "", "lease_until": None}
+        changes = {"progress": 0, "error": "", "message": "", "finished_at": None, **fence, **changes}
     if target is WorkStatus.RUNNING:
         changes.setdefault("attempts", 0)
-    if not manager.filter(pk=row.pk, status__in=sources).update(status=target, **changes):
+    if not manager.filter(condition, pk=row.pk, status__in=sources).update(status=target, **changes):
         row.refresh_from_db()
         raise InvalidTransitionError(f"Cannot {verb} what is {row.status}.")
     row.refresh_from_db()
@@ -127,7 +138,8 @@ def status_payload(row: LeasedWork) -> dict[str, Any]:
 def enqueue(row: LeasedWork) -> None:
     """Hint, once the transaction is committed, that `row` wants work."""
     label, pk, queue = row._meta.label, str(row.pk), row.queue
-    transaction.on_commit(lambda: hint(label, pk, queue))
+    # Robust: should the broker be away, the sweep hints again later.
+    transaction.on_commit(lambda: hint(label, pk, queue), robust=True)
 
 
 def hint(label: str, pk: str, queue: str) -> None:
@@ -142,20 +154,34 @@ class Lease(Generic[Row]):
         self.owner = owner
         self.epoch = row.epoch
         self._slice_ends = time.monotonic() + settings.WORK_SLICE_SECONDS
+        self._must_end = time.monotonic() + MAX_SLICE_SECONDS
 
     @property
     def slice_over(self) -> bool:
-        """Time to let others have a turn: return Outcome.MORE."""
-        return time.monotonic() > self._slice_ends
+        """Time to let others have a turn, if any wait, or to let the worker stop: return Outcome.MORE."""
+        now = time.monotonic()
+        if draining() or now > self._must_end:
+            return True
+        if now < self._slice_ends:
+            return False
+        if any(_waiting(label).filter(queue=self.row.queue).exists() for label in _runners):
+            return True
+        self._slice_ends = now + settings.WORK_SLICE_SECONDS
+        return False
 
     @property
-    def _held(self) -> Q:
+    def held(self) -> Q:
+        """What is true of the row as long as this lease may write to it."""
         return Q(pk=self.row.pk, epoch=self.epoch, lease_owner=self.owner, status=WorkStatus.RUNNING)
 
     @property
     def stopped(self) -> bool:
         """Whether the row was paused, cancelled or taken over meanwhile."""
-        return not type(self.row)._default_manager.filter(self._held).exists()
+        return not self._row.filter(self.held).exists()
+
+    @property
+    def _row(self) -> QuerySet[Any]:
+        return type(self.row)._default_manager.filter(pk=self.row.pk)
 
     @contextmanager
     def step(self, *, events: Sequence[dict[str, Any]] = (), **fields: Any) -> Iterator[None]:
@@ -164,12 +190,7 @@ class Lease(Generic[Row]):
         Raises Stopped, and undoes the block, if the row is no longer held or no longer running.
         """
         with transaction.atomic():
-            held = (
-                type(self.row)
-                ._default_manager.filter(self._held)
-                .update(lease_until=Now() + timedelta(seconds=settings.WORK_LEASE_SECONDS), attempts=0, **fields)
-            )
-            if not held:
+            if not self._row.filter(self.held).update(lease_until=_lease_end(), attempts=0, **fields):
                 raise Stopped
             yield
             publish(self.row, events)
@@ -177,14 +198,12 @@ class Lease(Generic[Row]):
             setattr(self.row, name, value)
 
     def beat(self) -> None:
-        """Renew the lease, for work that is long between two steps."""
-        with self.step():
-            pass
+        """Renew the lease, for work that is long between two steps; it does not count as a commit. Raises Stopped."""
+        if not self._row.filter(self.held).update(lease_until=_lease_end()):
+            raise Stopped
 
-    def _release(self) -> None:
-        type(self.row)._default_manager.filter(pk=self.row.pk, epoch=self.epoch, lease_owner=self.owner).update(
-            lease_owner="", lease_until=None
-        )
+    def _release(self, **changes: Any) -> None:
+        self._row.filter(epoch=self.epoch, lease_owner=self.owner).update(lease_owner="", lease_until=None, **changes)
 
 
 def advance(label: str, pk: str) -> None:
@@ -199,14 +218,19 @@ def advance(label: str, pk: str) -> None:
             raise PipelineError(f"The worker died {MAX_ATTEMPTS} times in a row while {doing}.")
         outcome = _runners[label](lease)
         if outcome is Outcome.DONE:
-            transition(lease.row, "complete", progress=1, message="")
+            with transaction.atomic():
+                _move(lease.row, "complete", lease.held, {"progress": 1, "message": ""})
         else:
-            lease._release()
+            lease._release(attempts=0)
             hint(label, pk, lease.row.queue)
     except Stopped:
         logger.info("%s %s was stopped", label, pk)
     except JournalBusyError:
         logger.info("%s %s is still being written by a worker that lost its lease", label, pk)
+        # Nobody died: this start does not count. The sweep hints at the row again.
+        lease._release(attempts=F("attempts") - 1)
+    except InvalidTransitionError:
+        logger.info("%s %s was stopped as it came to its end", label, pk)
     except (PipelineError, ApplicationError) as error:
         _fail(lease, str(error))
     except Exception as error:
@@ -223,7 +247,7 @@ def _claim(model: type[LeasedWork], pk: str) -> Lease[Any] | None:
         .filter(Q(lease_owner="") | Q(lease_until__lt=Now()))
         .update(
             lease_owner=owner,
-            lease_until=Now() + timedelta(seconds=settings.WORK_LEASE_SECONDS),
+            lease_until=_lease_end(),
             epoch=F("epoch") + 1,
             attempts=F("attempts") + 1,
         )
@@ -231,29 +255,53 @@ def _claim(model: type[LeasedWork], pk: str) -> Lease[Any] | None:
     return Lease(model._default_manager.get(pk=pk), owner) if claimed else None
 
 
+def _lease_end() -> Any:
+    return Now() + timedelta(seconds=settings.WORK_LEASE_SECONDS)
+
+
 def _fail(lease: Lease[Any], reason: str) -> None:
-    if lease.stopped:
-        return
-    transition(lease.row, "fail", error=reason)
+    try:
+        with transaction.atomic():
+            _move(lease.row, "fail", lease.held, {"error": reason})
+    except InvalidTransitionError:
+        logger.info("%s %s was stopped before it failed: %s", lease.row._meta.label, lease.row.pk, reason)
+
+
+def _waiting(label: str) -> QuerySet[Any]:
+    """Rows that are to run and that nobody holds."""
+    manager = apps.get_model(label)._default_manager
+    return manager.filter(Q(lease_owner="") | Q(lease_until__lt=Now()), status=WorkStatus.RUNNING)
+
+
+def waiting_queues() -> set[str]:
+    """The queues for which work waits."""
+    return {
+        queue for label in _runners for queue in _waiting(label).order_by().values_list("queue", flat=True).distinct()
+    }
 
 
 def sweep() -> int:
-    """Free the rows whose worker on this machine is dead, and hint at those that wait while their queue is empty."""
-    hinted = 0
-    idle: dict[str, bool] = {}
+    """Free the rows whose worker on this machine is dead, and hint at rows that wait without a message.
+
+    A message does not say whether it will ever arrive (its worker may have died with it), so as many waiting rows are
+    hinted at as the queue holds fewer messages than rows wait. Returns how many.
+    """
+    waiting: dict[str, list[tuple[str, str]]] = {}
     for label in _runners:
         manager = apps.get_model(label)._default_manager
-        running = manager.filter(status=WorkStatus.RUNNING)
-        for pk, owner in running.exclude(lease_owner="").values_list("pk", "lease_owner"):
+        held = manager.filter(status=WorkStatus.RUNNING).exclude(lease_owner="")
+        for pk, owner in held.values_list("pk", "lease_owner"):
             if not _owner_lives(owner):
                 manager.filter(pk=pk, lease_owner=owner).update(lease_owner="", lease_until=None)
-        waiting = running.filter(Q(lease_owner="") | Q(lease_until__lt=Now()))
-        for pk, queue in waiting.order_by("created_at").values_list("pk", "queue"):
-            if queue not in idle:
-                idle[queue] = get_broker(queue).queue_size() == 0
-            if idle[queue]:
-                hint(label, str(pk), queue)
-                hinted += 1
+        for pk, queue in _waiting(label).order_by("created_at").values_list("pk", "queue"):
+            waiting.setdefault(queue, []).append((label, str(pk)))
+    hinted = 0
+    for queue, rows in waiting.items():
+        missing = len(rows) - get_broker(queue).queue_size()
+        chosen = rows if missing >= len(rows) else random.sample(rows, max(missing, 0))
+        for label, pk in chosen:
+            hint(label, pk, queue)
+        hinted += len(chosen)
     return hinted
 
 
@@ -267,9 +315,9 @@ def _owner_lives(owner: str) -> bool:
 
 
 def _process_start(pid: int) -> str:
-    """When process `pid` started, in clock ticks since boot (proc(5), field 22); empty if there is none."""
+    """When process `pid` started, in clock ticks since boot (proc(5), field 22); empty if it is dead."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    return "" if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,53 @@
+"""Take work from a queue: django-q2's cluster, made crash-only."""
+
+import os
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+from django_q import cluster
+from django_q.conf import Conf
+
+from core import work
+from core.processes import die_with_parent
+
+CLUSTER_DIED = 70
+
+
+class CrashOnlySentinel(cluster.Sentinel):
+    """Ends the whole cluster when one of its processes dies unexpectedly.
+
+    A process that dies while it holds the lock of the task queue leaves the others waiting for ever (django-q2 issue
+    23): starting again is the only safe answer, and leases make it cheap.
+    """
+
+    def __init__(self, stop_event: Any, *args: Any, **kwargs: Any) -> None:
+        work.draining = stop_event.is_set
+        super().__init__(stop_event, *args, **kwargs)
+
+    def reincarnate(self, process: Any) -> None:
+        recycled = process not in (self.monitor, self.pusher) and int(process.timer.value) == -2
+        if recycled:
+            super().reincarnate(process)
+            return
+        for other in [*self.pool, self.monitor, self.pusher]:
+            other.kill()
+        os._exit(CLUSTER_DIED)
+
+
+class Command(BaseCommand):
+    help = "Do the work of a queue (jobs, scans, exports) until stopped. `up` runs this for you."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--queue", choices=settings.QUEUES, default=settings.QUEUES[0])
+
+    def handle(self, *args: Any, queue: str, **options: Any) -> None:
+        if queue != Conf.CLUSTER_NAME:
+            # django-q2 reads the name while it is imported: start again with it set.
+            os.environ["Q_CLUSTER_NAME"] = queue
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
+        os.register_at_fork(after_in_child=die_with_parent)
+        cluster.Sentinel = CrashOnlySentinel
+        work.sweep()
+        cluster.Cluster().start()
