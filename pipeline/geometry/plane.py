@@ -14,7 +14,7 @@ _HYPOTHESES: Final = 400
 _SAMPLE: Final = 4000
 _REFINED: Final = 12
 _WEIGHT_BELOW: Final = 0.1
-"""What a point below the plane counts against it: a table top loses to the floor around it unless it is all there is."""
+"""What a point below the plane counts against it: a table top loses to an equally large floor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def fit_ground_plane(
         return np.asarray(tolerance + inverse_depth_noise * abs(offset) * np.abs(these[:, 2]))
 
     def support(plane: Hypothesis, sample: Points = sample) -> float:
-        """Points on the plane, near ones more (MSAC), level planes more (the limit is three sigma), less those below."""
+        """Points on the plane, near ones more (MSAC), level planes more (the limit is 3 sigma), less those below."""
         height = (sample @ plane[0] + plane[1]) / sigma(sample, plane[1])
         on = float(np.clip(1 - height**2, 0, None).sum())
         tilt = np.degrees(np.arccos(min(1.0, float(plane[0] @ up)))) / max_tilt_deg
