@@ -37,6 +37,9 @@ class UserManager(BaseUserManager["User"]):
         user.save(using=self._db)
         return user
 
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email=(username or "").strip().lower())
+
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
@@ -56,6 +59,9 @@ class User(AbstractUser):
 
     def __str__(self) -> str:
         return self.name or self.email
+
+    def clean(self) -> None:
+        self.email = type(self).objects.normalize_email(self.email).lower()
 
     def get_full_name(self) -> str:
         return str(self)
@@ -86,6 +92,12 @@ class ApiKey(UUIDModel):
 
     def __str__(self) -> str:
         return f"{self.name} (fov_{self.prefix}_…)"
+
+    @property
+    def state(self) -> str:
+        if self.revoked_at:
+            return "revoked"
+        return "active" if self.is_usable(timezone.now()) else "expired"
 
     def is_usable(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)

@@ -4,7 +4,7 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, inline_serializer
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
 from core.api.errors import CONTENT_TYPE
@@ -21,6 +21,24 @@ PROBLEMS = {
     "429": "Too many requests; see Retry-After.",
     "default": "Any other error.",
 }
+
+
+class ProblemFieldSerializer(serializers.Serializer[Any]):
+    field = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """RFC 9457; `code` is stable, `detail` is for people."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField()
+    request_id = serializers.CharField()
+    errors = ProblemFieldSerializer(many=True, required=False)
+    current = serializers.DictField(required=False, help_text="With 412: the resource as it is now")
 
 
 class Schema(AutoSchema):
@@ -51,28 +69,7 @@ class Schema(AutoSchema):
 
     def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        reference = self.resolve_serializer(_problem_serializer(), "response").ref
+        reference = self.resolve_serializer(ProblemSerializer, "response").ref
         for code, description in PROBLEMS.items():
             bodies.setdefault(code, {"content": {CONTENT_TYPE: {"schema": reference}}, "description": description})
         return bodies
-
-
-def _problem_serializer() -> Any:
-    return inline_serializer(
-        "Problem",
-        {
-            "type": serializers.CharField(),
-            "title": serializers.CharField(),
-            "status": serializers.IntegerField(),
-            "detail": serializers.CharField(),
-            "code": serializers.CharField(),
-            "request_id": serializers.CharField(),
-            "errors": inline_serializer(
-                "ProblemField",
-                {"field": serializers.CharField(), "message": serializers.CharField()},
-                many=True,
-                required=False,
-            ),
-            "current": serializers.DictField(required=False, help_text="With 412: the resource as it is now"),
-        },
-    )

@@ -1,0 +1,34 @@
+"""Forms of the account pages."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from accounts.models import ApiKey, User
+
+
+class ProfileForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["name"]
+
+
+class ApiKeyForm(forms.Form):
+    name = forms.CharField(max_length=80, help_text="What will use it, such as “nightly export”.")
+    access = forms.ChoiceField(choices=ApiKey.Access.choices, initial=ApiKey.Access.READ)
+    days = forms.TypedChoiceField(
+        label="Expires",
+        choices=[("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year"), ("", "never")],
+        initial="90",
+        required=False,
+        coerce=int,
+        empty_value=None,
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        days = cleaned.pop("days", None)
+        cleaned["expires_at"] = timezone.now() + timedelta(days=days) if days else None
+        return cleaned
