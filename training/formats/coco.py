@@ -1,0 +1,133 @@
+"""COCO instances: `coco/{train,val,test}/{images,masks}` and `annotations.json`, one file of its own per split.
+
+Ids count from 1 (evaluators take 0 for "no match"), `file_name` is relative to `images/`. Beyond the format's own keys
+an annotation has `score`, `track_id` and, if asked for, `box_3d`.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+from training.formats.base import ExportAnnotation, ExportClass, ExportFolder, ExportFrame, ExportOptions, open_at
+from training.formats.kitti import write_masks
+
+
+class CocoWriter:
+    """Images and annotations go to a file each as they come, and are joined at the end: memory stays flat."""
+
+    name: ClassVar[str] = "coco"
+
+    def __init__(
+        self,
+        folder: ExportFolder,
+        options: ExportOptions,
+        classes: Sequence[ExportClass],
+        parts: Path,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._options = options
+        self._classes = classes
+        self._parts_root = parts
+        self._parts = {split: _Parts(parts, split, **value) for split, value in (state or {}).items()}
+
+    def write(self, frame: ExportFrame, split: str, number: int) -> None:
+        parts = self._parts.get(split)
+        if parts is None:
+            parts = self._parts[split] = _Parts(self._parts_root, split)
+        name = f"{number:06d}{frame.image[frame.image.rindex('.') :]}"
+        self._folder.link(frame.image, f"coco/{split}/images/{name}")
+        if self._options.include_masks:
+            write_masks(self._folder, frame, f"coco/{split}/masks/{number:06d}")
+        image = {
+            "id": number + 1,
+            "file_name": name,
+            "width": frame.width,
+            "height": frame.height,
+            "sequence": frame.sequence,
+            "frame": frame.number,
+            "timestamp_ns": frame.timestamp_ns,
+        }
+        parts.add_image(image)
+        for annotation in frame.annotations:
+            parts.add_annotation(self._annotation(annotation, frame) | {"image_id": number + 1})
+
+    def _annotation(self, annotation: ExportAnnotation, frame: ExportFrame) -> dict[str, Any]:
+        mask = annotation.mask if self._options.include_masks else None
+        segmentation: Any = []
+        if mask:
+            as_polygons = self._options.segmentation == "polygons"
+            segmentation = mask.polygons() if as_polygons else mask.full_frame(frame.width, frame.height)
+        _, _, width, height = annotation.bbox_xywh
+        value: dict[str, Any] = {
+            "category_id": annotation.class_id,
+            "bbox": list(annotation.bbox_xywh),
+            "area": annotation.area if mask else width * height,
+            "iscrowd": 0,
+            "segmentation": segmentation,
+            "score": annotation.confidence,
+        }
+        if annotation.track_id is not None:
+            value["track_id"] = annotation.track_id
+        if self._options.include_3d_boxes and annotation.box:
+            value["box_3d"] = {
+                "location": list(annotation.box.location),
+                "dimensions_hwl": list(annotation.box.dimensions_hwl),
+                "rotation_y": annotation.box.rotation_y,
+            }
+        return value
+
+    def state(self) -> dict[str, Any]:
+        return {split: parts.state() for split, parts in self._parts.items()}
+
+    def finish(self) -> None:
+        categories = [{"id": item.id, "name": item.name, "supercategory": ""} for item in self._classes]
+        for split, parts in self._parts.items():
+            parts.join(self._folder.root / f"coco/{split}/annotations.json", json.dumps(categories))
+            self._folder.add(f"coco/{split}/annotations.json")
+
+
+class _Parts:
+    """The two arrays of one split's annotations.json while they grow: elements separated by a comma and a newline."""
+
+    def __init__(
+        self, root: Path, split: str, images: int = 0, annotations: int = 0, annotation_count: int = 0
+    ) -> None:
+        self._images = open_at(root / f"{split}.images", images)
+        self._annotations = open_at(root / f"{split}.annotations", annotations)
+        self._annotation_count = annotation_count
+
+    def add_image(self, image: dict[str, Any]) -> None:
+        _append(self._images, image)
+
+    def add_annotation(self, annotation: dict[str, Any]) -> None:
+        self._annotation_count += 1
+        _append(self._annotations, {"id": self._annotation_count} | annotation)
+
+    def state(self) -> dict[str, int]:
+        self._images.flush()
+        self._annotations.flush()
+        return {
+            "images": self._images.tell(),
+            "annotations": self._annotations.tell(),
+            "annotation_count": self._annotation_count,
+        }
+
+    def join(self, path: Path, categories: str) -> None:
+        with path.open("wb") as target:
+            target.write(f'{{"info":{{"description":"Fovea"}},"licenses":[],"categories":{categories}'.encode())
+            for key, part in (("images", self._images), ("annotations", self._annotations)):
+                target.write(f',\n"{key}":[\n'.encode())
+                part.seek(0)
+                shutil.copyfileobj(part, target)
+                target.write(b"\n]")
+                part.close()
+            target.write(b"}\n")
+
+
+def _append(stream: IO[bytes], value: dict[str, Any]) -> None:
+    if stream.tell():
+        stream.write(b",\n")
+    stream.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
