@@ -65,7 +65,7 @@ def fit_box(
     typical_size_hwl: metres. ground: the plane it probably stands on. Deterministic.
     """
     rotation = level_rotation(-np.asarray(up, dtype=np.float64))
-    points = np.asarray(points_camera, dtype=np.float64).reshape(-1, 3)
+    points: Points = np.asarray(points_camera, dtype=np.float64).reshape(-1, 3)
     points = points[np.all(np.isfinite(points), axis=1)]
     if len(points) > 4 * _MAX_SEARCHED:
         points = points[:: len(points) // (4 * _MAX_SEARCHED) + 1]
