@@ -1,0 +1,279 @@
+"""ByteTrack: associate every detection box, the confident ones first, the doubtful ones with what is left.
+
+Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box", ECCV 2022. Written over arrays: all
+tracks of a frame are predicted, compared and corrected together, from one similarity matrix.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.errors import ConfigurationError
+from pipeline.tracking import kalman_filter as kalman
+from pipeline.tracking.association import Array, assign, iou_xyxy
+
+TENTATIVE: Final = 0
+"""Seen in one frame only: dropped unless seen in the next."""
+TRACKED: Final = 1
+"""Confirmed, and seen in the latest frame."""
+LOST: Final = 2
+"""Confirmed, and not seen for up to `buffer` frames."""
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The detections of one frame: boxes (m, 4) x1 y1 x2 y2, scores (m,), classes (m,), cuboids (m, 7).
+
+    Cuboids are as `CuboidNoise` has them; one that is not known is a row of NaN.
+    """
+
+    boxes_xyxy: Array
+    scores: Array
+    class_ids: Ids | None = None
+    cuboids: Array | None = None
+
+
+class ByteTracker:
+    """Tracks boxes from frame to frame. Raises ConfigurationError naming a parameter that is out of range.
+
+    track_threshold: scores above take part in the first association. low_threshold: scores above, up to
+    track_threshold, in the second. new_track_threshold: an unmatched detection from here on starts a track (by default
+    0.1 above track_threshold). match_threshold, low_match_threshold, tentative_match_threshold: greatest cost, 1 -
+    similarity, of a match in the first association (similarity times score), in the second (similarity), and with a
+    track seen once (similarity times score). buffer: frames a track may stay unseen before its id is given up.
+    duplicate_threshold: of a seen and an unseen track nearer than this cost, the younger is dropped.
+    class_mismatch_factor: what the similarity is multiplied by where classes differ; 0 forbids it, 1 ignores classes.
+    """
+
+    def __init__(
+        self,
+        track_threshold: float = 0.6,
+        match_threshold: float = 0.9,
+        buffer: int = 30,
+        *,
+        low_threshold: float = 0.1,
+        new_track_threshold: float | None = None,
+        low_match_threshold: float = 0.5,
+        tentative_match_threshold: float = 0.7,
+        duplicate_threshold: float = 0.15,
+        class_mismatch_factor: float = 1.0,
+    ) -> None:
+        for name, value in (
+            ("track_threshold", track_threshold),
+            ("match_threshold", match_threshold),
+            ("low_threshold", low_threshold),
+            ("low_match_threshold", low_match_threshold),
+            ("tentative_match_threshold", tentative_match_threshold),
+            ("duplicate_threshold", duplicate_threshold),
+            ("class_mismatch_factor", class_mismatch_factor),
+        ):
+            if not 0 <= value <= 1:
+                raise ConfigurationError(name, f"{value!r} is not a number from 0 to 1.")
+        if buffer < 0:
+            raise ConfigurationError("buffer", f"{buffer!r} is not a number of frames.")
+        self.track_threshold = track_threshold
+        self.low_threshold = low_threshold
+        self.new_track_threshold = track_threshold + 0.1 if new_track_threshold is None else new_track_threshold
+        self.buffer = buffer
+        self.class_mismatch_factor = class_mismatch_factor
+        self._least_similarity = (1 - match_threshold, 1 - low_match_threshold, 1 - tentative_match_threshold)
+        self._duplicate_similarity = 1 - duplicate_threshold
+        self._noise = kalman.BoxNoise()
+        self._frame = 0
+        self._next_id = 1
+        # One row per live track, in all of these; the tentative ones come last.
+        self._motion: Array = np.empty((5, 0, 4))
+        self._ids: list[int] = []
+        self._status: list[int] = []
+        self._first: list[int] = []
+        self._last: list[int] = []
+        self._classes: list[int] = []
+
+    def update(self, boxes_xyxy: ArrayLike, scores: ArrayLike, class_ids: ArrayLike | None = None) -> Ids:
+        """Take the next frame's detections (m, 4), (m,), (m,): the track id of each, int64 (m,), 0 where it has none.
+
+        Ids count from 1. That of a new track is tentative (except in the first frame): it stands once the track is
+        seen again in the next frame, see `is_confirmed`; otherwise the id is never used again. Call it for frames
+        without detections too. Raises ValueError where shapes do not fit or a number is not finite.
+        """
+        return self._step(checked(boxes_xyxy, scores, class_ids))
+
+    def is_confirmed(self, ids: Iterable[int]) -> list[bool]:
+        """Which ids are those of live tracks that have been seen more than once (or in the very first frame)."""
+        confirmed = {track for track, status in zip(self._ids, self._status, strict=True) if status != TENTATIVE}
+        return [int(track) in confirmed for track in ids]
+
+    def tracks(self) -> tuple[Ids, Array]:
+        """Ids (n,) and filtered boxes (n, 4) x1 y1 x2 y2 of the confirmed tracks seen in the latest frame."""
+        rows = [row for row, status in enumerate(self._status) if status == TRACKED]
+        ids = np.array([self._ids[row] for row in rows], np.int64)
+        return ids, _to_xyxy(self._motion[kalman.POSITION][rows])
+
+    def _step(self, seen: Seen) -> Ids:
+        self._frame += 1
+        scores = seen.scores.tolist()
+        count, settled = len(self._ids), sum(status != TENTATIVE for status in self._status)
+        high = [column for column, score in enumerate(scores) if score > self.track_threshold]
+        if settled:
+            self._predict(settled)
+
+        matched: dict[int, int] = {}  # row to column
+        if count and scores:
+            similarity = self._similarity(seen)
+            weighted = similarity * seen.scores
+            first, second, once = self._least_similarity
+            _match(weighted, range(settled), high, first, matched)
+            if len(high) < len(scores):
+                low = [c for c, score in enumerate(scores) if self.low_threshold < score <= self.track_threshold]
+                left = [row for row in range(settled) if self._status[row] == TRACKED and row not in matched]
+                _match(similarity, left, low, second, matched)
+            if settled < count:
+                taken = set(matched.values())
+                _match(weighted, range(settled, count), [c for c in high if c not in taken], once, matched)
+
+        ids = [0] * len(scores)
+        if matched:
+            rows, columns = list(matched), list(matched.values())
+            self._correct(rows, columns, seen)
+            for row, column in matched.items():
+                ids[column] = self._ids[row]
+        for row, status in enumerate(self._status):
+            if row in matched:
+                self._status[row], self._last[row] = TRACKED, self._frame
+            elif status == TRACKED:
+                self._status[row] = LOST
+        if len(matched) < count:
+            self._drop_stale()
+        born = [column for column in high if not ids[column] and scores[column] >= self.new_track_threshold]
+        if born:
+            for column in born:
+                ids[column] = self._next_id
+                self._next_id += 1
+            self._append(born, [ids[column] for column in born], seen)
+        return np.array(ids, np.int64)
+
+    def _drop_stale(self) -> None:
+        """Forget tracks unseen for too long, tentative ones not seen again, and the younger of two on one object."""
+        stale, lost = set(), []
+        for row, status in enumerate(self._status):
+            if status == TENTATIVE or self._frame - self._last[row] > self.buffer:
+                stale.add(row)
+            elif status == LOST:
+                lost.append(row)
+        if lost and TRACKED in self._status:
+            for seen, column in np.argwhere(self._overlap(lost) > self._duplicate_similarity).tolist():
+                other = lost[column]
+                if self._status[seen] == TRACKED:
+                    older = self._last[seen] - self._first[seen] > self._last[other] - self._first[other]
+                    stale.add(other if older else seen)
+        if stale:
+            self._select([row for row in range(len(self._ids)) if row not in stale])
+
+    # What follows knows what a track looks like; `byte_track_3d` adds a dimension to each.
+
+    def _predict(self, settled: int) -> None:
+        """Move the first `settled` tracks one frame on; a track seen once has no velocity yet and stays."""
+        # A lost track keeps its height: growing or shrinking unseen, it would soon overlap nothing.
+        lost = [row for row, status in enumerate(self._status) if status == LOST]
+        if lost:
+            self._motion[kalman.VELOCITY, lost, 3] = 0
+        if settled == len(self._ids):
+            self._motion = kalman.predict(self._motion, self._noise)
+        else:
+            self._motion[:, :settled] = kalman.predict(self._motion[:, :settled], self._noise)
+
+    def _similarity(self, seen: Seen) -> Array:
+        """Of all tracks with all detections (n, m), from 0 to 1."""
+        similarity = iou_xyxy(self._pixels(), seen.boxes_xyxy + _FAR_PIXEL)
+        if seen.class_ids is not None and self.class_mismatch_factor < 1:
+            similarity[np.array(self._classes)[:, None] != seen.class_ids] *= self.class_mismatch_factor
+        return similarity
+
+    def _overlap(self, others: list[int]) -> Array:
+        """Similarity of all tracks with the tracks `others`."""
+        boxes = self._pixels()
+        return iou_xyxy(boxes, boxes[others])
+
+    def _pixels(self) -> Array:
+        pixels: Array = _to_xyxy(self._motion[kalman.POSITION]) + _FAR_PIXEL
+        return pixels
+
+    def _correct(self, rows: list[int], columns: list[int], seen: Seen) -> None:
+        predicted = self._motion[:, rows]
+        innovation = _to_xyah(seen.boxes_xyxy[columns]) - predicted[kalman.POSITION]
+        self._motion[:, rows] = kalman.correct(predicted, innovation, self._noise)
+        if seen.class_ids is not None:
+            for row, class_id in zip(rows, seen.class_ids[columns].tolist(), strict=True):
+                self._classes[row] = class_id
+
+    def _select(self, rows: list[int]) -> None:
+        self._motion = self._motion[:, rows]
+        self._ids = [self._ids[row] for row in rows]
+        self._status = [self._status[row] for row in rows]
+        self._first = [self._first[row] for row in rows]
+        self._last = [self._last[row] for row in rows]
+        self._classes = [self._classes[row] for row in rows]
+
+    def _append(self, columns: list[int], ids: list[int], seen: Seen) -> None:
+        born = kalman.initiate(_to_xyah(seen.boxes_xyxy[columns]), self._noise)
+        self._motion = np.concatenate([self._motion, born], axis=1)
+        self._ids += ids
+        self._status += [TRACKED if self._frame == 1 else TENTATIVE] * len(ids)
+        self._first += [self._frame] * len(ids)
+        self._last += [self._frame] * len(ids)
+        self._classes += [0] * len(ids) if seen.class_ids is None else seen.class_ids[columns].tolist()
+
+
+def checked(boxes_xyxy: ArrayLike, scores: ArrayLike, class_ids: ArrayLike | None) -> Seen:
+    """One frame's detections as arrays. Raises ValueError where shapes do not fit or a number is not finite."""
+    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    confidence = np.asarray(scores, np.float64).reshape(-1)
+    classes = None if class_ids is None else np.asarray(class_ids, np.int64).reshape(-1)
+    if len(boxes) != len(confidence) or (classes is not None and len(classes) != len(boxes)):
+        raise ValueError(f"{len(boxes)} boxes do not go with {len(confidence)} scores")
+    if not (isfinite(boxes.sum()) and isfinite(confidence.sum())):
+        raise ValueError("boxes and scores must be finite")
+    return Seen(boxes, confidence, classes)
+
+
+def _match(
+    similarity: Array, rows: Sequence[int], columns: Sequence[int], least: float, matched: dict[int, int]
+) -> None:
+    """Assign `columns` to `rows` and note the column of each row in `matched`."""
+    if not rows or not columns:
+        return
+    if len(rows) < similarity.shape[0]:
+        similarity = similarity[rows.start : rows.stop] if isinstance(rows, range) else similarity[rows]
+    if len(columns) < similarity.shape[1]:
+        similarity = similarity[:, columns]
+    for row, column in assign(similarity, least):
+        matched[rows[row]] = columns[column]
+
+
+def _to_xyah(boxes_xyxy: Array) -> Array:
+    """Centre x, centre y, width / height, height; a box without area gets a thousandth of a pixel."""
+    xyah: Array = boxes_xyxy @ _TO_CENTRE
+    size = xyah[:, 2:]
+    np.maximum(size, 1e-3, out=size)
+    size[:, 0] /= size[:, 1]
+    return xyah
+
+
+def _to_xyxy(xyah: Array) -> Array:
+    box = xyah.copy()
+    box[:, 2] *= box[:, 3]
+    corners: Array = box @ _TO_CORNERS
+    return corners
+
+
+_TO_CENTRE: Final = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
+"""From x1 y1 x2 y2 to centre x, centre y, width, height."""
+_TO_CORNERS: Final = np.array([[1.0, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]])
+_FAR_PIXEL: Final = np.array([0.0, 0, 1, 1])
+"""The authors' overlap counts pixels, x2 and y2 included; for small boxes that matters."""
