@@ -3,8 +3,10 @@
 Without any variable set, Fovea runs embedded: SQLite, the database as queue, local disk, bound to this machine.
 """
 
+import os
 import secrets
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ INSTALLED_APPS = [
     "labeling.jobs",
     "labeling.review",
     "training",
-    "django.contrib.admin",
+    "core.admin_site.FoveaAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -263,5 +265,8 @@ LOGGING = {
     "loggers": {"django-q": {"level": "WARNING"}, "axes": {"level": "WARNING"}, "uvicorn.access": {"level": "WARNING"}},
 }
 if TESTING:
+    if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+        # A file, not memory: threads and processes then meet in tests as they do outside.
+        DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"fovea-test-{os.getpid()}.sqlite3")}
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     AXES_ENABLED = env.bool("AXES_ENABLED", default=True)

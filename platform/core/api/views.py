@@ -46,7 +46,7 @@ class AccessMixin:
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
         _refuse_unstorable(request, kwargs)
-        if getattr(self, "action", "") != "metadata":
+        if hasattr(self, self.action_name):  # else it is about to be a 405
             _ = self.needed_role
 
     def check_role(self, row: Model, role: Any = ...) -> None:
