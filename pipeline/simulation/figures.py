@@ -114,14 +114,18 @@ def person(phase: float, clothes: Clothes, height: float = 1.75) -> tuple[Part, 
         ankle[1] = min(ankle[1], -0.075 + bob)
         parts.append(capsule(at(*hip), at(*knee), 0.085 * s, clothes.trousers, "denim"))
         parts.append(capsule(at(*knee), at(*ankle), 0.064 * s, clothes.trousers, "denim"))
-        parts.append(ellipsoid(at(ankle[0] + 0.06, ankle[1] + 0.025, ankle[2]), radii(0.135, 0.05, 0.055), (0.07,) * 3, "cloth"))
+        parts.append(
+            ellipsoid(at(ankle[0] + 0.06, ankle[1] + 0.025, ankle[2]), radii(0.135, 0.05, 0.055), (0.07,) * 3, "cloth")
+        )
         reach = -0.38 * np.sin(phase + turn)
         shoulder = np.array([0.0, -1.40, 0.205 * side])
         elbow = shoulder + 0.27 * np.array([np.sin(reach), np.cos(reach), 0.10 * side])
         wrist = elbow + 0.24 * np.array([np.sin(reach + 0.45), np.cos(reach + 0.45), 0.0])
         parts.append(capsule(at(*shoulder), at(*elbow), 0.056 * s, clothes.top, "cloth"))
         parts.append(capsule(at(*elbow), at(*wrist), 0.046 * s, clothes.top, "cloth"))
-        parts.append(ellipsoid(at(wrist[0] + 0.015, wrist[1] + 0.05, wrist[2]), radii(0.042, 0.07, 0.032), clothes.skin, "skin"))
+        parts.append(
+            ellipsoid(at(wrist[0] + 0.015, wrist[1] + 0.05, wrist[2]), radii(0.042, 0.07, 0.032), clothes.skin, "skin")
+        )
     parts.append(ellipsoid(at(0, -0.96, 0), radii(0.125, 0.13, 0.165), clothes.trousers, "denim"))
     parts.append(ellipsoid(at(0, -1.20, 0), radii(0.130, 0.31, 0.185), clothes.top, "cloth"))
     parts.append(ellipsoid(at(0, -1.38, 0), radii(0.112, 0.10, 0.225), clothes.top, "cloth"))
@@ -137,7 +141,10 @@ def person(phase: float, clothes: Clothes, height: float = 1.75) -> tuple[Part, 
 def person_size(clothes: Clothes, height: float = 1.75) -> tuple[float, float, float]:
     """(h, w, l) of the box that holds a walker over half of its stride: what an annotator would draw throughout."""
     spans = np.array(
-        [np.subtract(*reversed(extents(person(float(p), clothes, height)))) for p in np.linspace(0, 2 * np.pi, 16, False)]
+        [
+            np.subtract(*reversed(extents(person(float(p), clothes, height))))
+            for p in np.linspace(0, 2 * np.pi, 16, False)
+        ]
     )
     length, tall, wide = np.mean(spans, axis=0)
     return round(float(tall), 3), round(float(wide), 3), round(float(length), 3)

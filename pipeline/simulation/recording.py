@@ -60,10 +60,16 @@ def calibration(resolution: str = "VGA") -> StereoCalibration:
     """The rig as its factory would have measured it: lenses with distortion, the right eye slightly turned."""
     width, height = SIZES[resolution]
     s = height / 376
-    left = CameraIntrinsics(width, height, 350.4 * s, 350.1 * s, 338.2 * s, 185.6 * s, (-0.172, 0.026, 0.0004, -0.0003, 0.0))
-    right = CameraIntrinsics(width, height, 350.9 * s, 350.7 * s, 333.5 * s, 190.3 * s, (-0.170, 0.025, -0.0002, 0.0005, 0.0))
+    left = CameraIntrinsics(
+        width, height, 350.4 * s, 350.1 * s, 338.2 * s, 185.6 * s, (-0.172, 0.026, 0.0004, -0.0003, 0.0)
+    )
+    right = CameraIntrinsics(
+        width, height, 350.9 * s, 350.7 * s, 333.5 * s, 190.3 * s, (-0.170, 0.025, -0.0002, 0.0005, 0.0)
+    )
     if resolution == "HD":  # the sensor's crop is a little wider there
-        left, right = (CameraIntrinsics(width, height, e.fx, e.fy, e.cx - 3.4, e.cy, e.distortion) for e in (left, right))
+        left, right = (
+            CameraIntrinsics(width, height, e.fx, e.fy, e.cx - 3.4, e.cy, e.distortion) for e in (left, right)
+        )
     turn = Rotation.from_rotvec([0.0031, -0.0048, 0.0017]).as_matrix()
     return StereoCalibration(
         left,
@@ -176,7 +182,11 @@ def write_demo_recording(
             writer.add_frame(entry["timestamp_ns"], left, right)
             truth.append(entry)
             progress(done, frames)
-    camera = {key: value for key, value in asdict(Rectifier(calibration(resolution)).camera).items() if key not in ("metric", "source")}
+    camera = {
+        key: value
+        for key, value in asdict(Rectifier(calibration(resolution)).camera).items()
+        if key not in ("metric", "source")
+    }
     write_json(
         paths.ground_truth,
         {
@@ -185,7 +195,9 @@ def write_demo_recording(
             "seed": seed,
             "fps": FPS,
             "camera": camera,
-            "classes": [{"id": c.id, "name": c.name, "typical_size_hwl": list(c.typical_size_hwl or ())} for c in CLASSES],
+            "classes": [
+                {"id": c.id, "name": c.name, "typical_size_hwl": list(c.typical_size_hwl or ())} for c in CLASSES
+            ],
             "frames": truth,
         },
     )
@@ -207,7 +219,9 @@ def _film_one(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[st
     return _camera.film(index)
 
 
-def _film(frames: int, seed: int, resolution: str, workers: int | None) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]]:
+def _film(
+    frames: int, seed: int, resolution: str, workers: int | None
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]]:
     workers = min(workers or len(os.sched_getaffinity(0)), frames)
     # A daemonic process (a queue's worker) may not have children; few frames are not worth starting any.
     if workers == 1 or frames < 8 or multiprocessing.current_process().daemon:
@@ -234,7 +248,9 @@ def _inertial(scene: Scene, duration: float) -> Iterator[ImuSample]:
         felt = now.T @ (motion - np.array([0.0, GRAVITY, 0.0])) + rng.normal(0, 0.03, 3)
         spin = Rotation.from_matrix(before.T @ after).as_rotvec() / (2 * step) + rng.normal(0, 0.0015, 3)
         quaternion = Rotation.from_matrix(now).as_quat()
-        yield ImuSample(_timestamp(time), _triple(felt), _triple(spin), (*_triple(quaternion[:3]), float(quaternion[3])))
+        yield ImuSample(
+            _timestamp(time), _triple(felt), _triple(spin), (*_triple(quaternion[:3]), float(quaternion[3]))
+        )
 
 
 def _triple(values: Matrix) -> tuple[float, float, float]:

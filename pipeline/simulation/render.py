@@ -5,6 +5,7 @@ Pixels at the border of two solids are cast again with four rays, so that outlin
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -79,7 +80,7 @@ class _Figure:
         gap = float(np.linalg.norm(offset))
         if gap <= self.radius:
             return np.arange(len(bundle.d))
-        angle = np.arccos(np.clip(bundle.middles @ (offset / gap).astype(np.float32), -1, 1))
+        angle = np.arccos(np.clip(_dot(bundle.middles, (offset / gap).astype(np.float32)), -1, 1))
         blocks = np.flatnonzero(angle <= bundle.spreads + np.arcsin(self.radius / gap))
         rays = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()
         rays = rays[: np.searchsorted(rays, len(bundle.d))]
@@ -98,12 +99,14 @@ class _Bundle:
         self.spreads = np.arccos(np.clip(np.einsum("bnk,bk->bn", unit, middles).min(axis=1), -1, 1)) + 1e-3
 
 
-def _meets(origin: NDArray[np.float64], directions: Floats, lengths: Floats, centre: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+def _meets(
+    origin: NDArray[np.float64], directions: Floats, lengths: Floats, centre: NDArray[np.float64], radius: float
+) -> NDArray[np.bool_]:
     offset = centre - origin
     apart = float(offset @ offset) - radius**2
     if apart <= 0:
         return np.ones(len(directions), bool)
-    along = directions @ np.asarray(offset, np.float32)
+    along = _dot(directions, np.asarray(offset, np.float32))
     return np.asarray((along > 0) & (along * along >= apart * lengths))
 
 
@@ -138,6 +141,11 @@ def _dot(a: Floats, b: Floats) -> Floats:
     return np.asarray(a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2])
 
 
+def _turned(vectors: Floats, matrix: Floats) -> Floats:
+    """vectors (n, 3) @ matrix (3, 3), without the linear algebra library: its threads cost more than they bring here."""
+    return np.einsum("ij,jk->ik", vectors, matrix)
+
+
 def _sphere(origin: Floats, d: Floats, radius: float) -> Floats:
     a, b, c = _dot(d, d), _dot(d, origin), _dot(origin, origin) - radius**2
     root = b * b - a * c
@@ -146,29 +154,75 @@ def _sphere(origin: Floats, d: Floats, radius: float) -> Floats:
     return np.where((root > 0) & (t > 1e-3), t, np.inf).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _GroundLight:
+    """Shadow and closeness on the ground, worked out once on a grid for all rays of all eyes.
+
+    values: float32 (rows along z, columns along x, 2): share of the sun's disc that shines there, and how much of the sky.
+    """
+
+    values: Floats
+    x: float
+    z: float
+    cell: float
+
+    @classmethod
+    def of(
+        cls, figures: "list[_Figure]", x: tuple[float, float], z: tuple[float, float], cell: float
+    ) -> "_GroundLight":
+        xs, zs = np.arange(x[0], x[1], cell, dtype=np.float32), np.arange(z[0], z[1], cell, dtype=np.float32)
+        gx, gz = np.meshgrid(xs, zs)
+        points = np.stack([gx.ravel(), np.zeros(gx.size, np.float32), gz.ravel()], axis=1)
+        values = np.stack([_sunlight(figures, points), _closeness(figures, points)], axis=1)
+        return cls(values.reshape(len(zs), len(xs), 2), x[0], z[0], cell)
+
+    def look(self, points: Floats) -> Floats:
+        """(n, 2) at ground points (n, 3); in the open beyond the grid."""
+        rows = max(1, -(-len(points) // 4096))
+        maps = np.full((2, rows * 4096), -9, np.float32)
+        maps[0, : len(points)] = (points[:, 0] - self.x) / self.cell
+        maps[1, : len(points)] = (points[:, 2] - self.z) / self.cell
+        across, along = np.clip(maps, -9, 1e5).reshape(2, rows, 4096)
+        found = cv2.remap(
+            self.values, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(1, 1, 1, 1)
+        )
+        return np.asarray(found.reshape(-1, 2)[: len(points)], dtype=np.float32)
+
+
+@lru_cache(maxsize=2)
+def _standing_light(scene: Scene) -> _GroundLight:
+    figures = [_Figure(0, prop.parts, prop.x, prop.z, prop.rotation_y) for prop in scene.props]
+    return _GroundLight.of(figures, (-20.0, 22.0), (6.0, 34.0), 0.06)
+
+
 class Stage:
     """The scene at one moment; `picture` takes it with any camera."""
 
     def __init__(self, scene: Scene, time: float) -> None:
         self.seed = scene.seed
         self.figures = [_Figure(0, prop.parts, prop.x, prop.z, prop.rotation_y) for prop in scene.props]
-        for actor in scene.actors:
-            x, z, heading = actor.path.at(time)
-            self.figures.append(_Figure(actor.id, actor.parts(time), x, z, heading))
+        actors = [_Figure(actor.id, actor.parts(time), *actor.path.at(time)) for actor in scene.actors]
+        self.figures += actors
+        self._standing = _standing_light(scene)
+        self._moving = _GroundLight.of(actors, (-10.0, 11.0), (1.0, 14.5), 0.025)
         self.parts = [(figure, i) for figure in self.figures for i in range(len(figure.parts))]
 
-    def picture(self, eye: Eye, axes: NDArray[np.float64], position: NDArray[np.float64], smooth: bool = True) -> Picture:
+    def picture(
+        self, eye: Eye, axes: NDArray[np.float64], position: NDArray[np.float64], smooth: bool = True
+    ) -> Picture:
         """`axes`: camera axes as columns in the world (3, 3); `position`: its centre (3,)."""
         h, w = eye.directions.shape[:2]
         turn = axes.T.astype(np.float32)
-        colour, t, hit = self._cast(position, eye.directions.reshape(-1, 3) @ turn, eye.pixel)
+        colour, t, hit = self._cast(position, _turned(eye.directions.reshape(-1, 3), turn), eye.pixel)
         if smooth:
             edge = np.flatnonzero(_borders(hit.reshape(h, w)))
             rays = [
-                eye.directions.reshape(-1, 3)[edge] + du * eye.right.reshape(-1, 3)[edge] + dv * eye.down.reshape(-1, 3)[edge]
+                eye.directions.reshape(-1, 3)[edge]
+                + du * eye.right.reshape(-1, 3)[edge]
+                + dv * eye.down.reshape(-1, 3)[edge]
                 for du, dv in _FOUR_RAYS
             ]
-            finer, _, _ = self._cast(position, np.concatenate(rays) @ turn, eye.pixel)
+            finer, _, _ = self._cast(position, _turned(np.concatenate(rays), turn), eye.pixel)
             colour[edge] = finer.reshape(4, -1, 3).mean(axis=0)
         # A soft shoulder keeps sunlit white from clipping; sRGB-like gamma.
         colour = np.clip(colour, 0, None)
@@ -185,7 +239,9 @@ class Stage:
         colours, distances, hits = zip(*strips, strict=True)
         return np.concatenate(colours), np.concatenate(distances), np.concatenate(hits)
 
-    def _cast_strip(self, origin: NDArray[np.float64], d: Floats, pixel: float) -> tuple[Floats, Floats, NDArray[np.int16]]:
+    def _cast_strip(
+        self, origin: NDArray[np.float64], d: Floats, pixel: float
+    ) -> tuple[Floats, Floats, NDArray[np.int16]]:
         origin = origin.astype(np.float32)
         bundle = _Bundle(d)
         lengths = bundle.lengths
@@ -203,7 +259,7 @@ class Stage:
                     pick = np.flatnonzero(_meets(origin, rays, squares, figure.centres[i], reach))
                     axes = figure.axes[i].astype(np.float32)
                     local = ((origin - figure.centres[i]) @ figure.axes[i]).astype(np.float32)
-                    distance = _hit(part, local, rays[pick] @ axes)
+                    distance = _hit(part, local, _turned(rays[pick], axes))
                     index = near[pick]
                     closer = distance < t[index]
                     t[index[closer]] = distance[closer]
@@ -211,7 +267,9 @@ class Stage:
                 number += 1
         return self._shade(origin, d, lengths, t, hit, pixel), t, hit
 
-    def _shade(self, origin: NDArray[np.float64], d: Floats, lengths: Floats, t: Floats, hit: NDArray[np.int16], pixel: float) -> Floats:
+    def _shade(
+        self, origin: NDArray[np.float64], d: Floats, lengths: Floats, t: Floats, hit: NDArray[np.int16], pixel: float
+    ) -> Floats:
         colour = np.empty_like(d)
         sky = np.flatnonzero(hit == SKY)
         colour[sky] = _sky(d[sky] / np.sqrt(lengths[sky])[:, None])
@@ -219,8 +277,9 @@ class Stage:
         points = origin.astype(np.float32) + t[floor, None] * d[floor]
         slant = np.sqrt(np.abs(d[floor, 1]) / np.sqrt(lengths[floor]))  # geometric mean of the footprint's two sides
         paint = textures.ground(points[:, 0], points[:, 2], t[floor] * pixel / np.maximum(slant, 0.05), self.seed)
-        light = 0.40 + 0.86 * self._sunlight(points) * float(-SUN[1])
-        colour[floor] = paint * (light * self._closeness(points))[:, None] * np.array([0.98, 1.0, 1.03], np.float32)
+        shadow, closeness = self._standing.look(points), self._moving.look(points)
+        light = (0.40 + 0.86 * float(-SUN[1]) * shadow[:, 0] * closeness[:, 0]) * closeness[:, 1]
+        colour[floor] = paint * light[:, None] * np.array([0.98, 1.0, 1.03], np.float32)
         sun = SUN.astype(np.float32)
         order = np.argsort(hit, kind="stable")
         starts = np.searchsorted(hit[order], np.arange(len(self.parts) + 1))
@@ -229,13 +288,13 @@ class Stage:
             figure, i = self.parts[number]
             part, axes = figure.parts[i], figure.axes[i].astype(np.float32)
             world = origin.astype(np.float32) + t[pick, None] * d[pick]
-            local = (world - figure.centres[i].astype(np.float32)) @ axes
+            local = _turned(world - figure.centres[i].astype(np.float32), axes)
             normal, u, v = _surface(part, local)
-            normal = normal @ axes.T
+            normal = _turned(normal, axes.T)
             texture = textures.texture(part.material, self.seed)
             # A little of the part's number shifts the pattern: no two sleeves are alike.
             shade = texture.sample(u + 0.37 * i + 1.7 * figure.instance, v + 0.11 * i, t[pick] * pixel)
-            facing = np.clip(normal @ sun, 0, None)
+            facing = np.clip(_dot(normal, sun), 0, None)
             ambient = 0.40 + 0.13 * np.clip(-normal[:, 1], -1, 1) + 0.06 * np.clip(world[:, 1] + 0.6, 0, 0.6)
             colour[pick] = shade * np.asarray(part.colour, np.float32) * (ambient + 0.86 * facing)[:, None]
             if part.material in ("paint", "glass", "metal", "panel"):
@@ -246,50 +305,54 @@ class Stage:
         haze = np.where(np.isfinite(t), 1 - np.exp(-t / 140), 0)[:, None].astype(np.float32)
         return np.asarray(colour + haze * (np.array([0.80, 0.74, 0.68], np.float32) - colour), dtype=np.float32)
 
-    def _sunlight(self, points: Floats) -> Floats:
-        """Share of the sun's disc (n,) that reaches ground points (n, 3)."""
-        blocked = np.zeros((len(_SUN_DISC), len(points)), bool)
-        side = np.cross(SUN, (0, 1, 0))
-        suns = [SUN + along * np.cross(side, SUN) + across * side for along, across in _SUN_DISC]
-        x, z = points[:, 0], points[:, 2]
-        for figure in self.figures:
-            # The figure's box, thrown on the ground along the light, and a little more for the disc.
-            throw = SUN[[0, 2]] / SUN[1] * figure.low[1]
-            pad = 0.05 - 0.05 * figure.low[1]
-            low = (np.minimum(figure.low[[0, 2]], figure.low[[0, 2]] - throw) - pad).tolist()
-            high = (np.maximum(figure.high[[0, 2]], figure.high[[0, 2]] - throw) + pad).tolist()
-            around = np.flatnonzero((x > low[0]) & (x < high[0]) & (z > low[1]) & (z < high[1]))
-            if not around.size:
-                continue
-            starts = [
-                (points[around] - centre.astype(np.float32)) @ axes.astype(np.float32)
-                for centre, axes in zip(figure.centres, figure.axes, strict=True)
-            ]
-            for sun, dark in zip(suns, blocked, strict=True):
-                left = np.flatnonzero(~dark[around])
-                for part, start, axes in zip(figure.parts, starts, figure.axes, strict=True):
-                    if not left.size:
-                        break
-                    ray = np.broadcast_to((sun @ axes).astype(np.float32), (left.size, 3))
-                    hit = np.isfinite(_hit(part, start[left], ray))
-                    dark[around[left[hit]]] = True
-                    left = left[~hit]
-        return np.asarray(1 - blocked.mean(axis=0), dtype=np.float32)
 
-    def _closeness(self, points: Floats) -> Floats:
-        """The darkening of the ground (n,) where something stands on it."""
-        light = np.ones(len(points), np.float32)
-        for figure in self.figures:
-            if figure.radius > 3.5 or not figure.instance:
-                continue
-            x, _, z = figure.centre.tolist()
-            gap = np.hypot(points[:, 0] - x, points[:, 2] - z)
-            around = np.flatnonzero(gap < figure.radius + 0.8)
-            feet = [c.tolist() for c, p in zip(figure.centres, figure.parts, strict=True) if c[1] > -0.35 or p.shape == "box"]
-            for foot in feet:
-                apart = np.square(points[around, 0] - foot[0]) + np.square(points[around, 2] - foot[2])
-                light[around] *= 1 - 0.16 * np.exp(-apart / 0.05)
-        return light
+def _sunlight(figures: list[_Figure], points: Floats) -> Floats:
+    """Share of the sun's disc (n,) that reaches ground points (n, 3)."""
+    blocked = np.zeros((len(_SUN_DISC), len(points)), bool)
+    side = np.cross(SUN, (0, 1, 0))
+    suns = [SUN + along * np.cross(side, SUN) + across * side for along, across in _SUN_DISC]
+    x, z = points[:, 0], points[:, 2]
+    for figure in figures:
+        # The figure's box, thrown on the ground along the light, and a little more for the disc.
+        throw = SUN[[0, 2]] / SUN[1] * figure.low[1]
+        pad = 0.05 - 0.05 * figure.low[1]
+        low = (np.minimum(figure.low[[0, 2]], figure.low[[0, 2]] - throw) - pad).tolist()
+        high = (np.maximum(figure.high[[0, 2]], figure.high[[0, 2]] - throw) + pad).tolist()
+        around = np.flatnonzero((x > low[0]) & (x < high[0]) & (z > low[1]) & (z < high[1]))
+        if not around.size:
+            continue
+        starts = [
+            _turned(points[around] - centre.astype(np.float32), axes.astype(np.float32))
+            for centre, axes in zip(figure.centres, figure.axes, strict=True)
+        ]
+        for sun, dark in zip(suns, blocked, strict=True):
+            left = np.flatnonzero(~dark[around])
+            for part, start, axes in zip(figure.parts, starts, figure.axes, strict=True):
+                if not left.size:
+                    break
+                ray = np.broadcast_to((sun @ axes).astype(np.float32), (left.size, 3))
+                hit = np.isfinite(_hit(part, start[left], ray))
+                dark[around[left[hit]]] = True
+                left = left[~hit]
+    return np.asarray(1 - blocked.mean(axis=0), dtype=np.float32)
+
+
+def _closeness(figures: list[_Figure], points: Floats) -> Floats:
+    """The darkening of the ground (n,) where something stands on it."""
+    light = np.ones(len(points), np.float32)
+    for figure in figures:
+        if figure.radius > 3.5 or not figure.instance:
+            continue
+        x, _, z = figure.centre.tolist()
+        gap = np.hypot(points[:, 0] - x, points[:, 2] - z)
+        around = np.flatnonzero(gap < figure.radius + 0.8)
+        feet = [
+            c.tolist() for c, p in zip(figure.centres, figure.parts, strict=True) if c[1] > -0.35 or p.shape == "box"
+        ]
+        for foot in feet:
+            apart = np.square(points[around, 0] - foot[0]) + np.square(points[around, 2] - foot[2])
+            light[around] *= 1 - 0.16 * np.exp(-apart / 0.05)
+    return light
 
 
 def _surface(part: Part, local: Floats) -> tuple[Floats, Floats, Floats]:
@@ -322,7 +385,9 @@ def _surface(part: Part, local: Floats) -> tuple[Floats, Floats, Floats]:
 def _sky(d: Floats) -> Floats:
     """Blue above, pale at the horizon, with soft clouds. d: unit rays (n, 3)."""
     up = np.clip(-d[:, 1], 0, 1)[:, None]
-    colour = np.array([0.92, 0.80, 0.66], np.float32) * (1 - up) ** 3 + np.array([0.78, 0.50, 0.27], np.float32) * (1 - (1 - up) ** 3)
+    colour = np.array([0.92, 0.80, 0.66], np.float32) * (1 - up) ** 3 + np.array([0.78, 0.50, 0.27], np.float32) * (
+        1 - (1 - up) ** 3
+    )
     u, v = 6 * d[:, 0] / (up[:, 0] + 0.25), 6 * d[:, 2] / (up[:, 0] + 0.25)
     cloud = np.sin(u + 1.3 * np.sin(0.7 * v)) + np.sin(1.9 * u - 0.8 * v + 2) + 0.6 * np.sin(4.1 * u + 3.3 * v)
     cloud = np.clip(0.28 * cloud, 0, 0.6)[:, None]

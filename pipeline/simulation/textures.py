@@ -41,11 +41,13 @@ class Texture:
     def _look(self, number: int, us: Image, vs: Image) -> Image:
         h, w = self._levels[number].shape[:2]
         # remap takes maps of at most 32767 rows, so the list is folded.
-        rows = -(-us.size // 4096)
+        rows = max(1, -(-us.size // 4096))
         x, y = np.zeros((2, rows * 4096), np.float32)
         x[: us.size], y[: us.size] = us * w + 0.5, vs * h + 0.5
         shape = (rows, 4096)
-        looked = cv2.remap(self._padded[number], x.reshape(shape), y.reshape(shape), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        looked = cv2.remap(
+            self._padded[number], x.reshape(shape), y.reshape(shape), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         return looked.reshape(-1, 3)[: us.size]
 
 
@@ -65,7 +67,9 @@ def _grey(value: Image) -> Image:
     return np.repeat(value[..., None], 3, axis=2)
 
 
-def _bricks(rng: np.random.Generator, px: int, columns: int, rows: int, joint: int, spread: float) -> tuple[Image, Image]:
+def _bricks(
+    rng: np.random.Generator, px: int, columns: int, rows: int, joint: int, spread: float
+) -> tuple[Image, Image]:
     """Tone of each stone (px, px) and joint mask, in running bond."""
     y, x = np.mgrid[:px, :px]
     row = y * rows // px
@@ -214,21 +218,41 @@ KERB, ROAD_END = 8.75, 12.6  # metres along z: plaza, road, far pavement
 def ground(x: Image, z: Image, footprint: Image, seed: int) -> Image:
     """Colours (n, 3) of the ground at x, z (n,): a paved square, a kerb, a road with markings, a far pavement."""
     soft = np.maximum(footprint, 0.004)
+    colour = np.zeros((x.size, 3), np.float32)
+    on_road = np.clip(np.minimum(z - KERB, ROAD_END - z) / soft + 0.5, 0, 1)
+    paved = np.flatnonzero(on_road < 1)
+    colour[paved] = texture("paving", seed).sample(x[paved], z[paved], footprint[paved]) * np.array(
+        [0.50, 0.54, 0.58], np.float32
+    )
+    driven = np.flatnonzero(on_road > 0)
+    road = _road(x[driven], z[driven], footprint[driven], soft[driven], seed)
+    share = on_road[driven, None]
+    colour[driven] = colour[driven] * (1 - share) + share * road
+    near_kerb = np.flatnonzero(np.minimum(np.abs(z - KERB), np.abs(z - ROAD_END)) < 0.075 + soft)
+    x, z, soft, old = x[near_kerb], z[near_kerb], soft[near_kerb], colour[near_kerb]
+    kerb = _step(0.075 - np.minimum(np.abs(z - KERB), np.abs(z - ROAD_END)), soft)
+    stone = (0.62 + 0.5 * (old - 0.45)) * (1 - 0.3 * _step(0.012 - np.abs(np.mod(x, 1.0) - 0.5), soft))
+    colour[near_kerb] = old + kerb * (stone - old)
+    return colour
 
-    def step(value: Image) -> Image:
-        """1 where value > 0, blended over the pixel's footprint."""
-        return np.clip(value / soft + 0.5, 0, 1)[:, None]
 
-    colour = texture("paving", seed).sample(x, z, footprint) * np.array([0.50, 0.54, 0.58], np.float32)
+def _step(value: Image, soft: Image) -> Image:
+    """1 where value > 0, blended over `soft` metres; (n, 1)."""
+    return np.asarray(np.clip(value / soft + 0.5, 0, 1)[:, None], dtype=np.float32)
+
+
+def _road(x: Image, z: Image, footprint: Image, soft: Image, seed: int) -> Image:
+    """Asphalt with a dashed middle line, edge lines and a zebra crossing."""
     road = texture("asphalt", seed).sample(x, z, footprint) * np.array([0.235, 0.225, 0.22], np.float32)
-    paint = 0.82 + 0.9 * (road - 0.225)
-    dash = step(0.07 - np.abs(z - 10.7)) * step(0.9 - np.abs(np.mod(x, 4.0) - 2.0))
-    line = step(0.06 - np.abs(z - 9.0)) + step(0.06 - np.abs(z - 12.3))
-    crossing = step(0.28 - np.abs(np.mod(x, 1.0) - 0.5)) * step(1.6 - np.abs(x + 4.2)) * step(1.5 - np.abs(z - 10.65))
-    marking = np.clip(np.maximum(np.maximum(dash * step(np.abs(x + 4.2) - 2.2), line * step(np.abs(x + 4.2) - 2.0)), crossing), 0, 1)
-    road = road + marking * (paint - road)
-    on_road = step(z - KERB) * step(ROAD_END - z)
-    colour = colour + on_road * (road - colour)
-    kerb = step(0.075 - np.abs(z - KERB)) + step(0.075 - np.abs(z - ROAD_END))
-    stone = (0.62 + 0.5 * (colour - 0.45)) * (1 - 0.3 * step(0.012 - np.abs(np.mod(x, 1.0) - 0.5)))
-    return np.asarray(colour + kerb * (stone - colour), dtype=np.float32)
+    beside = np.abs(x + 4.2)
+    dash = (
+        _step(0.07 - np.abs(z - 10.7), soft)
+        * _step(0.9 - np.abs(np.mod(x, 4.0) - 2.0), soft)
+        * _step(beside - 2.2, soft)
+    )
+    line = _step(0.06 - np.minimum(np.abs(z - 9.0), np.abs(z - 12.3)), soft) * _step(beside - 2.0, soft)
+    zebra = _step(0.28 - np.abs(np.mod(x, 1.0) - 0.5), soft) * _step(
+        np.minimum(1.6 - beside, 1.5 - np.abs(z - 10.65)), soft
+    )
+    marking = np.maximum(np.maximum(dash, line), zebra)
+    return np.asarray(road + marking * (0.82 + 0.9 * (road - 0.225) - road), dtype=np.float32)

@@ -1,0 +1,94 @@
+"""How well what is seen of an object fits the typical size of a class.
+
+Sizes are taken as log-normal: sizes of one kind differ by factors. What is hidden can only make a thing look smaller,
+so too small in the direction of sight costs little, too large costs as much as the other way round does for height.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.segmentation.base import ClassSpec
+from pipeline.segmentation.vocabulary import voc_names, words
+
+DEFAULT_SIZES: Final[dict[str, tuple[float, float, float]]] = {
+    "person": (1.72, 0.60, 0.70),
+    "cyclist": (1.74, 0.60, 1.76),
+    "bicycle": (1.10, 0.60, 1.75),
+    "motorbike": (1.30, 0.80, 2.10),
+    "car": (1.53, 1.63, 3.88),
+    "van": (2.20, 1.90, 5.08),
+    "truck": (3.25, 2.59, 10.1),
+    "bus": (3.10, 2.60, 11.0),
+    "tram": (3.53, 2.54, 16.1),
+    "dog": (0.60, 0.30, 0.80),
+    "chair": (0.90, 0.55, 0.55),
+    "sofa": (0.85, 0.90, 1.90),
+}
+"""(h, w, l) in metres for label classes without a size of their own: the means of KITTI's labels where it has them."""
+
+HEIGHT_SPREAD: Final = 0.16
+ACROSS_SPREAD: Final = 0.28
+ALONG_SPREAD: Final = 0.30
+HIDDEN_SPREAD: Final = 1.1
+"""Standard deviations of the logarithm; HIDDEN_SPREAD for a side that may be partly out of sight."""
+NOTHING: Final = -4.0
+"""Log-likelihood of "none of the classes": two and a bit standard deviations off in two directions."""
+
+
+def typical_size(spec: ClassSpec) -> tuple[float, float, float] | None:
+    """(h, w, l) of the class itself, else of what its name says, else None."""
+    if spec.typical_size_hwl:
+        return spec.typical_size_hwl
+    for word in (*reversed(words(spec.name)), *voc_names(spec)):
+        if word in DEFAULT_SIZES:
+            return DEFAULT_SIZES[word]
+    return None
+
+
+def log_likelihoods(
+    classes: Sequence[ClassSpec],
+    *,
+    height: float,
+    across: float,
+    along: float,
+    cut_above: bool = False,
+    cut_aside: bool = False,
+) -> NDArray[np.float64]:
+    """One value per class, -inf for a class without a size.
+
+    height: metres above the ground of its top. across, along: metres it extends sideways and in the direction of sight.
+    cut_above, cut_aside: the image border (or something nearer) hides the rest, so it may be larger than it looks.
+    """
+    yaw = np.linspace(0, np.pi / 2, 19)
+    values = []
+    for spec in classes:
+        size = typical_size(spec)
+        if size is None:
+            values.append(-np.inf)
+            continue
+        h, w, length = size
+        true_across = length * np.sin(yaw) + w * np.cos(yaw)
+        true_along = length * np.cos(yaw) + w * np.sin(yaw)
+        score = _fit(height / h, HEIGHT_SPREAD, HIDDEN_SPREAD if cut_above else HEIGHT_SPREAD)
+        score = score + _fit(across / true_across, ACROSS_SPREAD, HIDDEN_SPREAD if cut_aside else ACROSS_SPREAD)
+        score = score + _fit(along / true_along, ALONG_SPREAD, HIDDEN_SPREAD)
+        values.append(float(np.max(score)))
+    return np.array(values, dtype=np.float64)
+
+
+def _fit(ratio: float | NDArray[np.float64], larger: float, smaller: float) -> NDArray[np.float64]:
+    """Log-density (up to a constant) of seeing `ratio` times the typical size."""
+    log = np.log(np.maximum(ratio, 1e-6))
+    return np.asarray(-0.5 * np.square(log / np.where(log > 0, larger, smaller)))
+
+
+def posterior(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of each class; what is missing to 1 is "none of them"."""
+    if not log_likelihood.size:
+        return log_likelihood
+    top = max(float(log_likelihood.max()), NOTHING)
+    share = np.exp(log_likelihood - top)
+    return np.asarray(share / (share.sum() + np.exp(NOTHING - top)))
