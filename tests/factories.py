@@ -6,7 +6,7 @@ import factory
 from factory.django import DjangoModelFactory
 
 from accounts.models import ApiKey, Role, User
-from labeling.datasets.models import Dataset, LabelClass, Membership
+from labeling.datasets.models import Calibration, Dataset, DatasetFile, LabelClass, Membership, Operation
 
 
 class UserFactory(DjangoModelFactory):
@@ -62,3 +62,41 @@ class ApiKeyFactory(DjangoModelFactory):
     name = "A key"
     prefix = factory.Sequence(lambda n: f"p{n}")
     digest = "0" * 64
+
+
+class DatasetFileFactory(DjangoModelFactory):
+    """A readable recording that is not on disk."""
+
+    class Meta:
+        model = DatasetFile
+
+    dataset = factory.SubFactory(DatasetFactory)
+    name = factory.Sequence(lambda n: f"recording{n}.svo2")
+    path = factory.LazyAttribute(lambda row: f"/recordings/{row.name}")
+    original_path = factory.SelfAttribute("path")
+    kind = "svo2"
+    status = DatasetFile.Status.READY
+    frame_count = 12
+    stereo = True
+
+
+class CalibrationFactory(DjangoModelFactory):
+    class Meta:
+        model = Calibration
+
+    dataset = factory.SubFactory(DatasetFactory)
+    serial = factory.Sequence(lambda n: str(10_000 + n))
+    source = Calibration.Source.UPLOADED
+    format = Calibration.Format.ZED_CONF
+    path = factory.LazyAttribute(lambda row: f"/calibrations/SN{row.serial}.conf")
+    sha256 = factory.Sequence(lambda n: f"{n:064x}")
+    baseline_m = 0.12
+
+
+class OperationFactory(DjangoModelFactory):
+    class Meta:
+        model = Operation
+
+    dataset = factory.SubFactory(DatasetFactory)
+    kind = Operation.Kind.SCAN
+    parameters = {"path": "/recordings"}

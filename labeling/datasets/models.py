@@ -181,6 +181,7 @@ class Operation(UUIDModel, TimeStampedModel, LeasedWork):
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="operations")
     kind = models.CharField(max_length=10, choices=Kind)
     parameters = models.JSONField(default=dict)
+    work_list = models.JSONField(default=None, null=True, editable=False, help_text="Ids of the files to do, in order")
     cursor = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
     result = models.JSONField(default=dict)
