@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from core.admin import ReadOnlyAdmin, StaffModelAdmin
-from labeling.jobs.models import Detection, DetectionMask, Frame, ProcessingJob, Sequence, StageRun, Track
+from labeling.jobs.models import Detection, DetectionMask, Frame, LogLine, ProcessingJob, Sequence, StageRun, Track
 
 
 @admin.register(ProcessingJob)
@@ -49,3 +49,9 @@ class DetectionMaskAdmin(ReadOnlyAdmin):
     list_display = ("detection_id", "left", "top", "width", "height")
     search_fields = ("detection__id__exact",)
     list_select_related = ()
+
+
+@admin.register(LogLine)
+class LogLineAdmin(ReadOnlyAdmin):
+    list_display = ("id", "job", "level", "text", "created_at")
+    search_fields = ("job__id__exact",)

@@ -55,7 +55,8 @@ def revoke_api_key(*, key: ApiKey, actor: User) -> ApiKey:
 
 @transaction.atomic
 def update_profile(*, user: User, name: str) -> User:
-    before, user.name = user.name, name.strip()
+    before = User.objects.values_list("name", flat=True).get(pk=user.pk)
+    user.name = name.strip()
     user.clean_fields(exclude={field.name for field in User._meta.fields} - {"name"})
     if user.name != before:
         user.save(update_fields=["name"])

@@ -75,9 +75,7 @@ def create_api_key(request: HttpRequest) -> HttpResponse:
             form.add_error(None, error.detail)
     if not text:
         return _profile(request, key_form=form, status=400)
-    response = _profile(request, key_text=text)
-    response["Cache-Control"] = "no-store"
-    return response
+    return _profile(request, key_text=text)
 
 
 @login_required
