@@ -29,7 +29,15 @@ _SNAP_M: Final = 0.6
 """An object whose lowest visible point is higher than this above the ground does not stand on it (or its lower part is
 hidden: then its typical height decides)."""
 _CELL_M: Final = 0.04
+_BREAK_OFF: Final = 0.08
+_FAIR_SHARE: Final = 0.08
+_SPARSE: Final = 0.05
 _TRIM: Final = 0.003
+_NOISY_TRIM: Final = 0.03
+_NOISY_M: Final = 0.02
+_MEASURED_M: Final = 0.05
+_SPREAD: Final = 0.15
+"""How certain an extent is: metres of one measured, share of the typical one."""
 _OVERSIZE: Final = 1.35
 """How much larger than typical an instance of a class may be before its extent is held to be contaminated."""
 
@@ -58,11 +66,13 @@ def fit_box(
     typical_size_hwl: tuple[float, float, float] | None = None,
     ground: Plane | None = None,
     min_points: int = MIN_POINTS,
+    inverse_depth_noise: float = 0.0,
 ) -> Box3D | None:
     """The box of one object, or None where fewer than `min_points` points remain.
 
     points_camera: (N, 3) camera axes, metres, of the object's mask; some may be background. up: vector against gravity.
-    typical_size_hwl: metres. ground: the plane it probably stands on. Deterministic.
+    typical_size_hwl: metres. ground: the plane it probably stands on. inverse_depth_noise: standard deviation of 1/z in
+    1/m (stereo: pixels / (f·B); 0 for LiDAR): surfaces are that much thicker along the ray. Deterministic.
     """
     rotation = level_rotation(-np.asarray(up, dtype=np.float64))
     points: Points = np.asarray(points_camera, dtype=np.float64).reshape(-1, 3)
@@ -79,7 +89,8 @@ def fit_box(
         return None
 
     seen = _thinned(points[:, (0, 2)])
-    yaw, centre, width, length = _footprint(seen, typical_size_hwl)
+    noise = inverse_depth_noise * float(np.median(points[:, 2])) ** 2
+    yaw, centre, width, length = _footprint(seen, typical_size_hwl, noise)
     top, bottom = float(np.quantile(points[:, 1], _TRIM)), float(np.quantile(points[:, 1], 1 - _TRIM))  # y is down
     if ground is not None:
         bottom = _on_ground(centre, top, bottom, ground, rotation, typical_size_hwl)
@@ -93,50 +104,71 @@ def fit_box(
 def foreground(points: Points, typical_size_hwl: tuple[float, float, float] | None = None) -> NDArray[np.bool_]:
     """Which of the points (N, 3) of a mask are the object's: bool (N,).
 
-    The mode of the distance along the ground (a window as deep as the object may be), then the largest connected part
-    of that in bird's-eye view: what lies behind or in front of the object is apart from it.
+    The mode of the distance along the ground, as far as the density does not break off and as deep as the object may
+    be; of that, the parts connected in bird's-eye view that are not small: what leaked in is apart from the object.
     """
-    distance = np.hypot(points[:, 0], points[:, 2])
     if len(points) < 3:
         return np.ones(len(points), dtype=bool)
-    if typical_size_hwl:
-        window = 1.1 * float(np.hypot(*typical_size_hwl[1:]))
+    distance = np.hypot(points[:, 0], points[:, 2])
+    near, far = _mode(distance, 1.1 * float(np.hypot(*typical_size_hwl[1:])) if typical_size_hwl else np.inf)
+    kept = (distance >= near) & (distance <= far)
+    return kept & _large_parts(points, kept)
+
+
+def _mode(distance: Vector, deepest: float) -> tuple[float, float]:
+    """The interval around the densest distance where the density stays above a share of the peak's."""
+    width = max(0.1, 0.02 * float(np.median(distance)))
+    first = float(distance.min())
+    counts = np.bincount(np.minimum((distance - first) / width, 100_000).astype(np.int64)).astype(np.float64)
+    smooth = np.convolve(counts, (0.25, 0.5, 0.25), mode="same")
+    # A window as deep as the object finds the object even where a wall behind it is denser within one bin.
+    if np.isfinite(deepest):
+        share = np.convolve(counts, np.ones(max(1, round(deepest / width))), mode="full")[: len(counts)]
+        last = int(np.argmax(share >= 0.9 * share.max()))
+        start = max(0, last - max(1, round(deepest / width)) + 1)
+        peak = start + int(np.argmax(smooth[start : last + 1]))
     else:
-        deviation = 1.4826 * float(np.median(np.abs(distance - np.median(distance))))
-        window = max(6 * deviation, 0.3)
-    order = np.sort(distance)
-    count = np.searchsorted(order, order + window, side="right") - np.arange(len(order))
-    # The nearest window that holds nearly as many as the fullest one: the object is in front of what it hides.
-    start = float(order[np.argmax(count >= 0.8 * count.max())])
-    kept = (distance >= start) & (distance <= start + window)
-    return kept & _largest_part(points, kept, typical_size_hwl)
+        peak = int(np.argmax(smooth))
+    alive = smooth >= _BREAK_OFF * smooth[peak]
+    low = high = peak
+    while low > 0 and alive[low - 1]:
+        low -= 1
+    while high + 1 < len(alive) and alive[high + 1]:
+        high += 1
+    near = first + low * width
+    return near, min(first + (high + 1) * width, near + deepest)
 
 
-def _largest_part(
-    points: Points, kept: NDArray[np.bool_], typical_size_hwl: tuple[float, float, float] | None
-) -> NDArray[np.bool_]:
-    """The largest connected part of the kept points on a grid seen from above."""
+def _large_parts(points: Points, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The connected parts of the kept points, on a grid seen from above, that hold a fair share of the largest one's.
+
+    More than one: something that stands in front may divide what is seen of an object.
+    """
+    result = np.zeros(len(points), dtype=bool)
     bev = points[kept][:, (0, 2)]
+    if not len(bev):
+        return result
     # Cells must be wider than the gaps between the samples of one surface, which grow with distance.
     cell = max(0.15, 0.02 * float(np.median(np.hypot(*bev.T))))
-    places = np.floor((bev - bev.min(axis=0)) / cell).astype(np.intp)
-    shape = np.minimum(places.max(axis=0) + 1, 2000)
-    places = np.minimum(places, shape - 1)
-    grid = np.zeros(shape, dtype=np.int64)
+    places = np.minimum(np.floor((bev - bev.min(axis=0)) / cell).astype(np.intp), 2000)
+    grid = np.zeros(places.max(axis=0) + 1, dtype=np.int64)
     np.add.at(grid, tuple(places.T), 1)
     labels, number = ndimage.label(grid > 0, structure=np.ones((3, 3)))
-    sizes = ndimage.sum_labels(grid, labels, np.arange(1, number + 1))
-    mine = labels[tuple(places.T)] == int(np.argmax(sizes)) + 1
-    result = np.zeros(len(points), dtype=bool)
-    result[np.flatnonzero(kept)[mine]] = True
+    sizes = np.asarray(ndimage.sum_labels(grid, labels, np.arange(1, number + 1)))
+    large = np.concatenate([[False], sizes >= _FAIR_SHARE * sizes.max()])
+    result[np.flatnonzero(kept)[large[labels[tuple(places.T)]]]] = True
     return result
 
 
 def _thinned(bev: Points) -> Points:
-    """One point per small cell, so that a side seen closely weighs no more than one seen at a distance."""
+    """One point per small cell of those that hold a fair share: a side seen closely weighs no more than one seen at a
+    distance, and what a mismatch scattered in front of the object or behind it weighs nothing."""
     cell = max(_CELL_M, 0.002 * float(np.median(np.hypot(*bev.T))))
-    _, first = np.unique(np.floor(bev / cell).astype(np.int64), axis=0, return_index=True)
-    bev = bev[np.sort(first)]
+    places = np.floor((bev - bev.min(axis=0)) / cell).astype(np.int64)
+    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
+    counts = np.bincount(inverse.ravel())
+    order = np.sort(first[counts >= _SPARSE * np.quantile(counts, 0.9)])
+    bev = bev[order]
     return bev[:: len(bev) // _MAX_SEARCHED + 1]
 
 
@@ -166,15 +198,23 @@ def _on_ground(
     return bottom
 
 
-def _footprint(bev: Points, typical_size_hwl: tuple[float, float, float] | None) -> tuple[float, Vector, float, float]:
+def _footprint(
+    bev: Points, typical_size_hwl: tuple[float, float, float] | None, noise: float
+) -> tuple[float, Vector, float, float]:
     """Yaw, centre (x, z), width and length of the rectangle behind the visible points (N, 2) in (x, z)."""
-    angle = _l_shape_angle(bev)
+    trim = _TRIM if noise < _NOISY_M else _NOISY_TRIM
+    angle = _l_shape_angle(bev, noise, trim)
     # KITTI's yaw: at rotation_y the length axis is (cos, -sin) in (x, z).
     axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     local = bev @ axes.T
-    low, high = np.quantile(local, _TRIM, axis=0), np.quantile(local, 1 - _TRIM, axis=0)
+    middle = np.median(bev, axis=0)
+    direction = axes @ (middle / max(float(np.linalg.norm(middle)), 1e-9))
+    # Noise is along the ray: across it the outermost points are true.
+    trims = _TRIM + (trim - _TRIM) * direction**2
+    low, high = np.array([np.quantile(local[:, axis], (trims[axis], 1 - trims[axis])) for axis in (0, 1)]).T
+    thickness = np.minimum(0.5 * noise * direction**2, (high - low) / 2)
+    low, high = low + thickness, high - thickness
     extent = high - low
-    direction = axes @ (np.median(bev, axis=0) / max(float(np.linalg.norm(np.median(bev, axis=0))), 1e-9))
 
     if typical_size_hwl is None:
         along = 0 if extent[0] >= extent[1] else 1
@@ -183,7 +223,7 @@ def _footprint(bev: Points, typical_size_hwl: tuple[float, float, float] | None)
         _, typical_w, typical_l = typical_size_hwl
         options = [np.array([typical_l, typical_w]), np.array([typical_w, typical_l])]
         along = int(np.argmin([_mismatch(extent, typical, direction) for typical in options]))
-        size = _completed(extent, options[along], direction)
+        size = _completed(extent, options[along], direction, noise)
     # Hidden depth lies beyond what is seen; a side seen face on is hidden (by others) as likely left as right.
     beyond = np.clip(direction / 0.5, -1, 1) * (size - extent) / 2
     centre = axes.T @ ((low + high) / 2 + beyond)
@@ -199,29 +239,31 @@ def _mismatch(extent: Vector, typical: Vector, direction: Vector) -> float:
     return float((facing * np.where(difference > 0, 3 * difference, -difference) + np.clip(difference, 0, None)).sum())
 
 
-def _completed(extent: Vector, typical: Vector, direction: Vector) -> Vector:
-    """Sizes: what was seen, at least what is typical where it was not seen whole, never implausibly large."""
-    facing = np.abs(direction[::-1])
-    low = typical * np.where(facing > 0.7, 0.85, 1.0)
-    return np.clip(extent, low, _OVERSIZE * typical)
+def _completed(extent: Vector, typical: Vector, direction: Vector, noise: float) -> Vector:
+    """Sizes: of a side seen whole, the measured and the typical one, weighted by their certainties; else at least the
+    typical one. Never implausibly large."""
+    facing = np.abs(direction[::-1]) > 0.7
+    measured, usual = (_MEASURED_M + noise) ** -2.0, (_SPREAD * typical) ** -2.0
+    blended = (measured * extent + usual * typical) / (measured + usual)
+    whole = facing & (extent > 0.7 * typical)
+    return np.minimum(np.where(whole, blended, np.maximum(extent, typical)), _OVERSIZE * typical)
 
 
-def _l_shape_angle(bev: Points) -> float:
+def _l_shape_angle(bev: Points, noise: float, trim: float) -> float:
     """The angle in [0, 90°) whose rectangle the points (N, 2) keep closest to."""
     coarse = np.radians(np.arange(0, 90, _ANGLE_STEP_DEG))
-    best = coarse[np.argmax(_closeness(bev, coarse))]
+    best = coarse[np.argmax(_closeness(bev, coarse, noise, trim))]
     fine = best + np.radians(np.arange(-_ANGLE_STEP_DEG, _ANGLE_STEP_DEG + 0.01, 0.25))
-    return float(fine[np.argmax(_closeness(bev, fine))])
+    return float(fine[np.argmax(_closeness(bev, fine, noise, trim))])
 
 
-def _closeness(bev: Points, angles: Vector) -> Vector:
+def _closeness(bev: Points, angles: Vector, noise: float, trim: float) -> Vector:
     cosine, sine = np.cos(angles)[:, None], np.sin(angles)[:, None]
     x, z = bev.T
-    first, second = cosine * x - sine * z, sine * x + cosine * z  # (angles, N)
     distances = []
-    for values in (first, second):
-        low, high = np.quantile(values, (_TRIM, 1 - _TRIM), axis=1)
+    for values in (cosine * x - sine * z, sine * x + cosine * z):  # (angles, N)
+        low, high = np.quantile(values, (trim, 1 - trim), axis=1)
         distances.append(np.minimum(np.abs(values - low[:, None]), np.abs(high[:, None] - values)))
     # Nearer than the noise is near enough: the floor keeps single points from deciding.
-    noise = max(0.03, 0.003 * float(np.median(np.hypot(x, z))))
-    return np.asarray((1 / np.maximum(np.minimum(*distances), noise)).sum(axis=1))
+    floor = max(0.03, 0.003 * float(np.median(np.hypot(x, z))), noise)
+    return np.asarray((1 / np.maximum(np.minimum(*distances), floor)).sum(axis=1))
