@@ -34,6 +34,7 @@ class TrainingDataset(UUIDModel, TimeStampedModel, VersionedModel, LeasedWork):
     statistics = models.JSONField(default=dict)
     size_bytes = models.PositiveBigIntegerField(default=0)
     cursor = models.PositiveIntegerField(default=0)
+    export_state = models.JSONField(default=dict, editable=False, help_text="Where the export goes on after a kill")
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = TrainingDatasetQuerySet.as_manager()

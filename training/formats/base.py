@@ -45,7 +45,7 @@ class Box3D:
 class ExportAnnotation:
     """One object in one frame. bbox_xywh in pixels; area in mask pixels, 0 without a mask.
 
-    `mask_path` is a full-frame PNG (0 and 255) that shows exactly `mask`, if there is one to link.
+    `mask_path` is a full-frame PNG (0 and 255) that shows exactly `mask`; where there is no such file, it is drawn.
     """
 
     class_id: int
@@ -129,6 +129,13 @@ class ExportFolder:
             name = "/".join(Path(source).parts[-3:])
             raise ExportError(f"{name} cannot be exported: {error.strerror or error}.") from error
         self._record(relative, *known)
+
+    def link_if_there(self, source: str, relative: str) -> bool:
+        """As `link`; False if there is no file `source`."""
+        if not os.path.exists(source):  # noqa: PTH110 - see link
+            return False
+        self.link(source, relative)
+        return True
 
     def write(self, relative: str, content: bytes) -> None:
         target = self._target(relative)

@@ -69,7 +69,7 @@ def label(annotation: ExportAnnotation, include_3d_boxes: bool = True) -> KittiO
 def write_masks(folder: ExportFolder, frame: ExportFrame, stem: str) -> None:
     """Put each annotation's mask in as `<stem>_<place in the frame>.png`."""
     for place, annotation in enumerate(frame.annotations):
-        if annotation.mask_path:
-            folder.link(annotation.mask_path, f"{stem}_{place}.png")
-        elif annotation.mask:
+        if annotation.mask_path and folder.link_if_there(annotation.mask_path, f"{stem}_{place}.png"):
+            continue
+        if annotation.mask:
             folder.write(f"{stem}_{place}.png", annotation.mask.png(frame.width, frame.height))

@@ -1,0 +1,127 @@
+"""A job's frames out of the database as formats take them: a chunk of frames at a time, in two queries."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from labeling.datasets.models import LabelClass
+from labeling.jobs.models import Detection, Frame, ProcessingJob
+from labeling.review.filters import AnnotationFilter
+from pipeline.storage.layout import SequenceLayout
+from training.formats.base import Box3D, ExportAnnotation, ExportClass, ExportFrame
+from training.formats.masks import CroppedMask
+
+FRAME_COLUMNS = (
+    "id",
+    "sequence_id",
+    "number",
+    "timestamp_ns",
+    "width",
+    "height",
+    "image_extension",
+    "has_depth",
+)
+DETECTION_COLUMNS = (
+    "id",
+    "frame_id",
+    "instance",
+    "label_class_id",
+    "track__number",
+    "confidence",
+    "x",
+    "y",
+    "width",
+    "height",
+    "area",
+    "location_x",
+    "location_y",
+    "location_z",
+    "height_m",
+    "width_m",
+    "length_m",
+    "rotation_y",
+    "truncated",
+    "occluded",
+    "source",
+    "version",
+    "mask__left",
+    "mask__top",
+    "mask__width",
+    "mask__height",
+    "mask__counts",
+)
+
+
+def label_classes(job: ProcessingJob, filters: AnnotationFilter) -> dict[int, ExportClass]:
+    """By primary key: the classes the job looked for or found, without those the filter leaves out."""
+    used = Detection.objects.filter(job=job).values("label_class")
+    rows = LabelClass.objects.filter(pk__in=used)
+    wanted = [item["number"] for item in job.classes if "number" in item]
+    rows = rows | LabelClass.objects.filter(dataset=job.dataset_id, number__in=wanted)
+    rows = rows.exclude(number__in=filters.excluded_class_ids).order_by("number", "pk")
+    return {row.pk: ExportClass(row.number, row.name) for row in rows}
+
+
+class FrameReader:
+    """Reads what chunks of frames hold. Memory does not depend on how many there are."""
+
+    def __init__(self, job: ProcessingJob, filters: AnnotationFilter) -> None:
+        self.classes = label_classes(job, filters)
+        root = Path(settings.JOBS_ROOT) / str(job.pk)
+        self._layouts = {
+            pk: (name, SequenceLayout(root / name)) for pk, name in job.sequences.values_list("pk", "name")
+        }
+        self._filters = AnnotationFilter(filters.excluded_class_ids, (), (), filters.min_confidence)
+        self._excluded = set(filters.excluded_annotation_ids)
+
+    def read(self, frame_ids: Sequence[UUID]) -> Iterator[ExportFrame]:
+        """The frames in the order of their ids as given, each with its annotations by instance."""
+        frames = {row[0]: row for row in Frame.objects.filter(pk__in=frame_ids).values_list(*FRAME_COLUMNS)}
+        rows = Detection.objects.filter(frame__in=frame_ids, camera=Detection.Camera.LEFT)
+        found: dict[UUID, list[Any]] = {pk: [] for pk in frame_ids}
+        for row in self._filters.detections(rows).values_list(*DETECTION_COLUMNS).order_by("instance", "id").iterator():
+            if row[0] not in self._excluded:
+                found[row[1]].append(row)
+        for pk in frame_ids:
+            yield self._frame(frames[pk], found.pop(pk))
+
+    def _frame(self, row: tuple[Any, ...], detections: list[Any]) -> ExportFrame:
+        _, sequence, number, timestamp_ns, width, height, extension, has_depth = row
+        name, layout = self._layouts[sequence]
+        calib, velodyne = layout.calib(number), layout.velodyne(number)
+        return ExportFrame(
+            sequence=name,
+            number=number,
+            timestamp_ns=timestamp_ns,
+            width=width,
+            height=height,
+            image=str(layout.image_left(number, extension)),
+            depth=str(layout.depth(number)) if has_depth else None,
+            calib=str(calib) if calib.exists() else None,
+            velodyne=str(velodyne) if velodyne.exists() else None,
+            annotations=[self._annotation(item, f"{layout.masks}/{number:06d}") for item in detections],
+        )
+
+    def _annotation(self, row: tuple[Any, ...], masks: str) -> ExportAnnotation:
+        _, _, instance, class_pk, track, confidence, x, y, width, height, area, *box, source, version = row[:22]
+        left, top, mask_width, mask_height, counts = row[22:]
+        x_m, y_m, z_m, height_m, width_m, length_m, rotation_y, truncated, occluded = box
+        label_class = self.classes[class_pk]
+        # The file of a mask that a person has drawn or changed is not the segmenter's any more.
+        untouched = source == Detection.Source.MODEL and version == 1 and counts is not None
+        return ExportAnnotation(
+            class_id=label_class.id,
+            class_name=label_class.name,
+            bbox_xywh=(x, y, width, height),
+            confidence=confidence,
+            area=area,
+            mask=None if counts is None else CroppedMask(left, top, mask_width, mask_height, counts),
+            mask_path=f"{masks}_{instance}.png" if untouched else None,
+            box=None if x_m is None else Box3D((x_m, y_m, z_m), (height_m, width_m, length_m), rotation_y),
+            truncated=truncated,
+            occluded=occluded,
+            track_id=track,
+        )
