@@ -369,6 +369,12 @@ def _in_folders(folders: Iterable[Path], serial: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def serial_in_name(path: Path) -> str:
+    """The serial in a name such as `walk_SN12345678.mp4`, or ""."""
+    found = re.search(r"(?:^|[^a-z])SN0*(\d{4,})", path.stem, re.IGNORECASE)
+    return found[1] if found else ""
+
+
 # --- Checks ----------------------------------------------------------------------------------------------------------
 
 

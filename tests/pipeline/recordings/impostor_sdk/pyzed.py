@@ -1,0 +1,1 @@
+"""What PyPI calls pyzed: one module, without `sl`."""
