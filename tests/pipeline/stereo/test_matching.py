@@ -1,0 +1,94 @@
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.stereo import NUM_DISPARITIES, load_pair, ours, score
+from pipeline.geometry.plane import angle_between_deg, fit_ground_plane
+from pipeline.geometry.pointcloud import back_project
+from pipeline.recordings.opening import open_recording
+from pipeline.stereo.camera import RectifiedCamera
+from pipeline.stereo.inertial import Gravity
+from pipeline.stereo.matching import SemiGlobalMatcher, disparity_to_depth
+from pipeline.stereo.rectification import Rectifier
+
+CAMERA = RectifiedCamera(1280, 720, 530.0, 530.0, 640.0, 360.0, baseline=0.12, metric=True)
+
+
+def shifted_pair(shift: int, shape=(120, 240)) -> tuple[np.ndarray, np.ndarray]:
+    texture = np.random.default_rng(1).integers(0, 255, (shape[0], shape[1] + shift), dtype=np.uint8)
+    texture = cv2.GaussianBlur(texture, (3, 3), 0)
+    return texture[:, : shape[1]].copy(), texture[:, shift:].copy()
+
+
+@pytest.mark.parametrize("name", list(NUM_DISPARITIES))
+def test_middlebury_disparities_are_within_a_pixel_where_given(data_folder, name):
+    left, right, truth = load_pair(data_folder / "stereo_middlebury" / name)
+    result = score(ours(left, right, NUM_DISPARITIES[name]), truth)
+    assert result.epe < 0.6
+    assert result.bad_2 < 0.06
+    assert result.coverage > 0.8
+
+
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_a_shifted_image_has_the_shift_as_its_disparity_up_to_the_left_border(downscale):
+    left, right = shifted_pair(12)
+    disparity = SemiGlobalMatcher(num_disparities=32, downscale=downscale).match(left, right)
+    assert disparity.dtype == np.float32
+    assert np.nanmedian(disparity) == pytest.approx(12, abs=0.3)
+    assert np.isfinite(disparity[:, 20:]).mean() > 0.9
+    assert np.isnan(disparity[:, :8]).all(), "what the right eye does not see has no disparity"
+
+
+def test_a_plain_wall_has_no_depth_rather_than_a_wrong_one():
+    wall = np.full((120, 240), 128, np.uint8)
+    disparity = SemiGlobalMatcher(num_disparities=32).match(wall, wall)
+    assert np.isfinite(disparity).mean() < 0.01
+
+
+def test_the_number_of_threads_does_not_change_a_bit():
+    left, right = shifted_pair(7)
+    matcher, threads = SemiGlobalMatcher(num_disparities=32), cv2.getNumThreads()
+    try:
+        results = []
+        for number in (1, 2, 4):
+            cv2.setNumThreads(number)
+            results.append(matcher.match(left, right).tobytes())
+    finally:
+        cv2.setNumThreads(threads)
+    assert len(set(results)) == 1
+
+
+def test_images_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match="left is"):
+        SemiGlobalMatcher().match(np.zeros((10, 10), np.uint8), np.zeros((10, 12), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("width", "fx", "baseline", "num_disparities", "downscale"),
+    [(672, 265, 0.12, 80, 1), (1280, 530, 0.12, 160, 1), (2208, 1063, 0.12, 160, 2), (1241, 718, 0.54, 224, 1)],
+)
+def test_the_search_range_follows_the_camera(width, fx, baseline, num_disparities, downscale):
+    camera = RectifiedCamera(width, 720, fx, fx, 0, 0, baseline=baseline, metric=True)
+    matcher = SemiGlobalMatcher.for_camera(camera)
+    assert (matcher.num_disparities, matcher.downscale) == (num_disparities, downscale)
+
+
+def test_depth_is_focal_length_times_baseline_over_disparity_and_holes_stay_holes():
+    depth = disparity_to_depth(np.array([[63.6, np.nan, 0.5, 0.0]], np.float32), CAMERA)
+    assert depth[0, 0] == pytest.approx(1.0)
+    assert np.isnan(depth[0, 1:]).all()
+
+
+def test_the_floor_of_a_real_zed_recording_is_level_with_its_inertial_unit(data_folder):
+    with open_recording(data_folder / "svo2_zed2i" / "test.svo2", prefer_sdk=False) as recording:
+        rectifier = Rectifier(recording.calibration)
+        camera = rectifier.camera
+        turned = ((sample.timestamp_ns, rectifier.rotation_left @ sample.acceleration) for sample in recording.imu())
+        gravity = Gravity(turned)
+        for frame in recording.frames([0, 6, 11]):
+            disparity = SemiGlobalMatcher.for_camera(camera).match(*rectifier.rectify(frame.left, frame.right))
+            points = back_project(disparity_to_depth(disparity, camera), camera, stride=3)
+            down = gravity.down(frame.timestamp_ns)
+            floor = fit_ground_plane(points, down, inverse_depth_noise=0.5 / (camera.fx * camera.baseline))
+            assert angle_between_deg(-floor.normal, down) < 1.0
+            assert floor.offset == pytest.approx(0.93, abs=0.05)
