@@ -8,7 +8,6 @@ import binascii
 import json
 import struct
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -289,10 +288,6 @@ class Svo2Recording:
                     sample := parse_sensors(message.data, message.log_time)
                 ):
                     yield sample
-
-    def position_at(self, timestamp_ns: int) -> int:
-        """Index of the last frame taken at or before `timestamp_ns` (0 if there is none)."""
-        return max(0, bisect_right(self._frames, timestamp_ns, key=lambda entry: entry.timestamp_ns) - 1)
 
     def close(self) -> None:
         self._container.close()
