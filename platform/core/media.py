@@ -24,6 +24,12 @@ WHOLE_UP_TO = 1024 * 1024
 RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
+class FileMissingError(NotFoundError):
+    """The row is there and the caller may see it, but its bytes are gone."""
+
+    code = "file_missing"
+
+
 def ranged_response(
     request: HttpRequest,
     path: Path,
@@ -37,12 +43,12 @@ def ranged_response(
 
     etag: without quotes; default from the file's time and size. immutable: the address names the content (a hash or a
     version is in it), so it is cached for a year. attachment: file name to save it under. To be returned from a
-    synchronous or an asynchronous view. Raises NotFoundError if there is no such file.
+    synchronous or an asynchronous view. Raises FileMissingError.
     """
     try:
         facts = path.stat()
     except OSError as error:
-        raise NotFoundError("The file is not there any more.") from error
+        raise FileMissingError("The file is not there any more.") from error
     tag = f'"{etag or f"{facts.st_mtime_ns:x}-{facts.st_size:x}"}"'
     headers = {
         "ETag": tag,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db.models import RestrictedError
 from django.http import Http404
 from rest_framework import serializers
 from rest_framework.response import Response
@@ -83,6 +84,7 @@ RaisingView.error = Exception()
         (PermissionDenied(), 403, "forbidden"),
         (ConflictError("It runs."), 409, "conflict"),
         (FieldError("ratio", "Must sum to 1."), 400, "invalid_field"),
+        (RestrictedError("Cannot delete Track 5 of someone.", set()), 409, "in_use"),
         (DjangoValidationError({"name": ["Too long."]}), 400, "invalid"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db.models import ProtectedError, RestrictedError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -72,6 +73,8 @@ def problem_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
             status_code, code = 400, "invalid"
             errors = _django_errors(exc)
             detail = _summary(errors)
+        case ProtectedError() | RestrictedError():
+            status_code, code, detail = 409, "in_use", "Something else still uses it."
         case exceptions.ValidationError():
             status_code, code = 400, "invalid"
             errors = _collect(exc.detail)
