@@ -9,41 +9,39 @@ guided filter (He, Sun, Tang 2010).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.geometry.boxes3d import level_rotation
 from pipeline.geometry.plane import fit_ground_plane
 from pipeline.segmentation.base import ClassSpec, Instance, View
+from pipeline.segmentation.components import SLOPE, surface_components
 from pipeline.segmentation.size_prior import log_likelihoods, posterior, typical_size
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 _MAX_WIDTH: Final = 800
 """Wider images are worked on at 1/n size, outlines included."""
-_SLOPE: Final = 2.0
-"""How much inverse depth may change from one pixel to the next on one surface, times the focal length, 1/m: a plane
-that passes the camera at half a metre."""
-_LAGS: Final = ((0, 1), (1, 0), (0, 2), (2, 0), (0, 3), (3, 0))
-"""Pixels compared: neighbours, and over gaps of one and two pixels (holes of the matcher)."""
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A candidate: pixels (indices into the flat image) and where they are in the levelled frame."""
+    """A candidate: its pixels (indices into the flat image), their rectangle in the image (u0, v0, u1, v1), and where
+    they are in the levelled frame (low, high; metres)."""
 
     pixels: NDArray[np.intp]
+    window: tuple[int, int, int, int]
     x: tuple[float, float]
     z: tuple[float, float]
+    fit: float
+    """Log-likelihood of the label class it fits best."""
 
     def touches(self, other: "_Piece", gap: float) -> bool:
-        """The bird's-eye rectangles are within `gap` metres of each other (in depth: and the depth's own error)."""
+        """Within `gap` metres of each other in the bird's-eye view (in depth: and the depth's own error)."""
         slack = gap + 0.006 * (self.z[0] + self.z[1]) ** 2 / 4
         return (
             self.x[0] - gap <= other.x[1]
@@ -90,7 +88,7 @@ class Geometric:
         standing = valid & (height > low) & (depth < self.max_range)
         standing &= ~self._structures(x, z, height, standing, 1.45 * tallest)
         standing &= height < 1.45 * tallest
-        pieces = self._merged(self._pieces(depth, standing, x, z, float(matrix[0, 0])))
+        pieces = self._merged(self._pieces(depth, standing, x, z, height, float(matrix[0, 0])), x, z, height, depth)
         taken = np.zeros(depth.shape, np.int32)
         for number, piece in enumerate(pieces, start=1):
             taken.reshape(-1)[piece.pixels] = number
@@ -118,7 +116,7 @@ class Geometric:
         z = np.where(valid, depth, 0).astype(np.float32)
         points = np.stack([ray_x * z, ray_y * z, z], axis=2)
         sample = points[::3, ::3][valid[::3, ::3] & (depth[::3, ::3] < self.max_range)]
-        plane = fit_ground_plane(sample, gravity, inverse_depth_noise=0.5 * _SLOPE / float(matrix[0, 0]))
+        plane = fit_ground_plane(sample, gravity, inverse_depth_noise=0.5 * SLOPE / float(matrix[0, 0]))
         if plane is None:
             return None
         level = level_rotation(-plane.normal).astype(np.float32)
@@ -140,23 +138,12 @@ class Geometric:
         high = (blurred[0] > 3) & (blurred[0] > 0.25 * blurred[1])
         return np.asarray(high[flat] & standing, dtype=bool)
 
-    def _pieces(self, depth: Floats, standing: Mask, x: Floats, z: Floats, focal: float) -> list[_Piece]:
+    def _pieces(
+        self, depth: Floats, standing: Mask, x: Floats, z: Floats, height: Floats, focal: float
+    ) -> list[_Piece]:
         """Connected components over pixels whose inverse depth goes on."""
-        node = np.full(depth.shape, -1, np.int32)
-        count = int(standing.sum())
-        node[standing] = np.arange(count)
-        inverse = np.where(standing, 1 / np.maximum(depth, 0.2), 9).astype(np.float32)
-        rows, columns = [], []
-        for dv, du in _LAGS:
-            lag = max(dv, du)
-            a, b = (slice(None, -dv or None), slice(None, -du or None)), (slice(dv, None), slice(du, None))
-            jump = np.abs(inverse[a] - inverse[b])
-            joined = (jump < _SLOPE / focal * (0.5 + 0.5 * lag)) & standing[a] & standing[b]
-            rows.append(node[a][joined])
-            columns.append(node[b][joined])
-        i, j = np.concatenate(rows), np.concatenate(columns)
-        graph = coo_array((np.ones(i.size, np.int8), (i, j)), shape=(count, count))
-        _, labels = connected_components(graph, directed=False)
+        components, _ = surface_components(depth, standing, focal)
+        labels = components[standing]
         sizes = np.bincount(labels, minlength=1)
         flat = np.flatnonzero(standing)
         order = np.argsort(labels, kind="stable")
@@ -164,33 +151,75 @@ class Geometric:
         pieces = []
         for label in np.flatnonzero(sizes >= max(12, self.min_pixels // 5)):
             pixels = flat[order[starts[label] : starts[label + 1]]]
-            pieces.append(self._piece(pixels, x, z))
+            pieces.append(self._piece(pixels, x, z, height))
         return pieces
 
-    def _piece(self, pixels: NDArray[np.intp], x: Floats, z: Floats) -> _Piece:
-        x_low, x_high = np.percentile(x.ravel()[pixels], (3, 97))
-        z_low, z_high = np.percentile(z.ravel()[pixels], (5, 95))
-        return _Piece(pixels, (float(x_low), float(x_high)), (float(z_low), float(z_high)))
+    def _piece(self, pixels: NDArray[np.intp], x: Floats, z: Floats, height: Floats) -> _Piece:
+        some = pixels[:: max(1, pixels.size // 1500)]
+        px, pz, ph = x.ravel()[some], z.ravel()[some], height.ravel()[some]
+        x_low, x_high = np.percentile(px, (3, 97))
+        z_low, z_high = np.percentile(pz, (5, 95))
+        rows, columns = np.divmod(pixels, x.shape[1])
+        window = int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+        across, along = _extent(px, pz)
+        border = window[0] <= 2 or window[2] >= x.shape[1] - 3
+        fit = log_likelihoods(
+            self.classes,
+            height=float(np.percentile(ph, 98.5)),
+            across=across,
+            along=along,
+            cut_above=window[1] <= 1,
+            cut_aside=border,
+        )
+        return _Piece(pixels, window, (float(x_low), float(x_high)), (float(z_low), float(z_high)), float(fit.max()))
 
-    def _merged(self, pieces: list[_Piece]) -> list[_Piece]:
-        """Small pieces join the piece they stand with (a head cut off by a hole); then the too small are dropped."""
-        pieces = sorted(pieces, key=lambda piece: -piece.pixels.size)
+    def _merged(self, pieces: list[_Piece], x: Floats, z: Floats, height: Floats, depth: Floats) -> list[_Piece]:
+        """Put together what fell apart: a neighbour joins where the whole fits a class better than the parts.
+
+        Splinters join what they stand at unless that spoils it. What stays too small is dropped.
+        """
+        waiting = sorted(pieces, key=lambda piece: -piece.pixels.size)
         whole: list[_Piece] = []
-        for piece in pieces:
-            host = next((i for i, other in enumerate(whole) if self._belongs(piece, other)), None)
-            if host is None:
-                whole.append(piece)
-                continue
-            other = whole[host]
-            x = min(piece.x[0], other.x[0]), max(piece.x[1], other.x[1])
-            z = min(piece.z[0], other.z[0]), max(piece.z[1], other.z[1])
-            whole[host] = _Piece(np.concatenate([other.pixels, piece.pixels]), x, z)
+        while waiting:
+            piece = waiting.pop(0)
+            rest: list[_Piece] = []
+            grown = True
+            while grown:
+                grown = False
+                for other in waiting:
+                    if not self._neighbours(piece, other, depth):
+                        rest.append(other)
+                        continue
+                    both = self._piece(np.concatenate([piece.pixels, other.pixels]), x, z, height)
+                    splinter = other.pixels.size < 0.25 * piece.pixels.size
+                    better = both.fit > max(piece.fit, other.fit) + 0.05
+                    if better or (splinter and both.fit > piece.fit - 0.35):
+                        piece, grown = both, True
+                    else:
+                        rest.append(other)
+                waiting, rest = rest, []
+            whole.append(piece)
         return [piece for piece in whole if piece.pixels.size >= self.min_pixels]
 
-    def _belongs(self, piece: _Piece, other: _Piece) -> bool:
-        middle = (piece.x[0] + piece.x[1]) / 2
-        above = other.x[0] - self.gap < middle < other.x[1] + self.gap
-        return above and piece.pixels.size < 0.6 * other.pixels.size and piece.touches(other, self.gap)
+    def _neighbours(self, piece: _Piece, other: _Piece, depth: Floats) -> bool:
+        """Side by side in the image and on the ground; or only something nearer is between them."""
+        a, b = piece.window, other.window
+        across = max(a[0], b[0]) - min(a[2], b[2])
+        down = max(a[1], b[1]) - min(a[3], b[3])
+        if down > 8:
+            return False
+        if across <= 8:
+            return piece.touches(other, self.gap)
+        width = max(a[2] - a[0], b[2] - b[0])
+        if across > 2 * width or not piece.touches(other, 2.0):
+            return False
+        far = min(piece.z[0], other.z[0])
+        if abs(piece.z[0] - other.z[0]) > 0.1 * far + 0.2:
+            return False
+        row = (max(a[1], b[1]) + min(a[3], b[3])) // 2
+        between = depth[row, min(a[2], b[2]) + 1 : max(a[0], b[0])]
+        known = between[np.isfinite(between)]
+        return known.size > 0.4 * between.size and bool(np.count_nonzero(known < 0.93 * far) > 0.85 * known.size)
 
     def _scored(
         self, piece: _Piece, mask: Mask, x: Floats, z: Floats, height: Floats, depth: Floats
@@ -198,15 +227,13 @@ class Geometric:
         """Class probabilities, confidence and class of a piece; None for background."""
         px, pz, ph = (each.ravel()[piece.pixels].astype(np.float64) for each in (x, z, height))
         top, bottom = np.percentile(ph, 98.5), np.percentile(ph, 3)
-        middle = np.array([np.median(px), np.median(pz)])
-        if bottom > 0.45 * top and bottom > 0.6:
-            return None  # nothing carries it: a tree's crown, a sign
-        sight = middle / np.linalg.norm(middle)
-        along = np.subtract(*np.percentile(px * sight[0] + pz * sight[1], (95, 5)))
-        across = np.subtract(*np.percentile(px * sight[1] - pz * sight[0], (98.5, 1.5)))
         rows, columns = np.nonzero(mask)
+        hidden = _nearer_around(mask, depth)
+        if bottom > max(0.35 * top, 0.5) and not hidden.below and rows.max() < mask.shape[0] - 3:
+            return None  # nothing carries it: a tree's crown, a sign
+        across, along = _extent(px, pz)
         cut_above = bool(rows.min() <= 1)
-        cut_aside = bool(columns.min() <= 2 or columns.max() >= mask.shape[1] - 3) or _hidden(mask, depth)
+        cut_aside = bool(columns.min() <= 2 or columns.max() >= mask.shape[1] - 3) or hidden.aside
         values = log_likelihoods(
             self.classes,
             height=float(top),
@@ -249,7 +276,7 @@ class Geometric:
         feet = (height[window] > np.maximum(0.035, 0.008 * depth[window])) & (height[window] < self.clearance + 0.25)
         feet &= (z[window] > piece.z[0] - margin) & (z[window] < piece.z[1] + margin)
         feet &= (x[window] > piece.x[0] - 0.08) & (x[window] < piece.x[1] + 0.08)
-        body = ((mine | (feet & ~others))).astype(np.uint8)
+        body = (mine | (feet & ~others)).astype(np.uint8)
         body = cv2.morphologyEx(body, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
         body = cv2.morphologyEx(body, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
         outlines, _ = cv2.findContours(body, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -261,17 +288,34 @@ class Geometric:
         return whole
 
 
-def _hidden(mask: Mask, depth: Floats) -> bool:
-    """Something nearer stands at the left or the right of the mask along a fifth of its height."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    behind = float(np.nanmedian(depth[mask]))
+def _extent(x: Floats, z: Floats) -> tuple[float, float]:
+    """Metres across and along the line of sight to the middle of points (n,)."""
+    sight = np.array([np.median(x), np.median(z)])
+    sight = sight / np.linalg.norm(sight)
+    along = np.subtract(*np.percentile(x * sight[0] + z * sight[1], (95, 5)))
+    across = np.subtract(*np.percentile(x * sight[1] - z * sight[0], (98.5, 1.5)))
+    return float(across), float(along)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """Where something nearer stands in front of a piece."""
+
+    aside: bool
+    below: bool
+
+
+def _nearer_around(mask: Mask, depth: Floats) -> _Hidden:
+    """Compare the depth a few pixels beside (along a fifth of the height) and below (half the width) with the mask's."""
+    behind = 0.92 * float(np.nanmedian(depth[mask])) - 0.1
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     first = mask.argmax(axis=1)[rows]
     last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
-    for columns in (np.maximum(first - 5, 0), np.minimum(last + 5, mask.shape[1] - 1)):
-        beside = depth[rows, columns]
-        if np.count_nonzero(beside < 0.9 * behind - 0.1) > 0.2 * rows.size:
-            return True
-    return False
+    lowest = mask.shape[0] - 1 - mask[::-1].argmax(axis=0)[columns]
+    left, right = depth[rows, np.maximum(first - 6, 0)], depth[rows, np.minimum(last + 6, mask.shape[1] - 1)]
+    under = depth[np.minimum(lowest + 7, mask.shape[0] - 1), columns]
+    aside = max(np.count_nonzero(left < behind), np.count_nonzero(right < behind)) > 0.2 * rows.size
+    return _Hidden(bool(aside), bool(np.count_nonzero(under < behind) > 0.4 * columns.size))
 
 
 def guided_filter(image: NDArray[np.uint8], values: Floats, radius: int, eps: float) -> Floats:

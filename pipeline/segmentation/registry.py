@@ -85,9 +85,7 @@ def _why_no_deeplab(models_folders: Sequence[Path]) -> str:
     return ""
 
 
-def choose(
-    requested: str, *, metric_stereo: bool, classes: Sequence[ClassSpec], models_folders: Sequence[Path]
-) -> str:
+def choose(requested: str, *, metric_stereo: bool, classes: Sequence[ClassSpec], models_folders: Sequence[Path]) -> str:
     """The name of the segmenter that will run; "auto" takes the best one that can.
 
     metric_stereo: the recording yields depth in metres. Raises SegmenterUnavailableError with a sentence that names

@@ -190,15 +190,15 @@ def crate(size_hwl: Vector = (0.80, 0.80, 1.00)) -> tuple[Part, ...]:
 
 
 @lru_cache(maxsize=8)
-def cart(size_hwl: Vector = (1.00, 0.70, 1.10)) -> tuple[Part, ...]:
+def cart(size_hwl: Vector = (1.18, 0.70, 1.10)) -> tuple[Part, ...]:
     """A delivery robot: a six-wheeled orange box with a white lid, a dark visor and a lamp."""
     h, w, length = size_hwl
     orange, white, dark = (0.10, 0.42, 0.90), (0.84, 0.86, 0.87), (0.10, 0.09, 0.09)
     x, z = length / 2, w / 2
     parts = [
-        box((0, -0.50, 0), (x, 0.30, z - 0.05), orange, "decal"),
-        box((0, -(0.80 + h) / 2, 0), (x - 0.04, (h - 0.80) / 2, z - 0.08), white, "panel"),
-        box((x - 0.03, -0.64, 0), (0.045, 0.09, z - 0.14), dark, "glass"),
+        box((0, -0.59, 0), (x, 0.39, z - 0.05), orange, "decal"),
+        box((0, -(0.98 + h) / 2, 0), (x - 0.04, (h - 0.98) / 2, z - 0.08), white, "panel"),
+        box((x - 0.03, -0.80, 0), (0.03, 0.09, z - 0.14), dark, "glass"),
         box((0, -0.19, 0), (x - 0.10, 0.06, z - 0.14), dark, "rubber"),
     ]
     for side in (-1, 1):

@@ -117,7 +117,7 @@ class _Camera:
         noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(IMAGE_NOISE)
         return np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
 
-    def _truth(self, index: int, time: float, instances: NDArray[np.int16]) -> dict[str, Any]:
+    def _truth(self, index: int, time: float, instances: NDArray[Any]) -> dict[str, Any]:
         axes, centre = self.scene.rig_pose(time)
         to_camera = self.rectifier.rotation_left @ axes.T
         down = to_camera @ np.array([0.0, 1.0, 0.0])

@@ -6,6 +6,7 @@ Pixels at the border of two solids are cast again with four rays, so that outlin
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.simulation.figures import Part
 from pipeline.simulation.scene import SUN, Scene, heading_matrix
 from pipeline.stereo.calibration import CameraIntrinsics
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # float32
 FAR = 120.0
 STRIP = 65_536  # rays cast together
 BLOCK = 42  # neighbouring rays culled together

@@ -19,7 +19,7 @@ CLASSES = (
     ClassSpec(1, "person", "a person", (1.75, 0.56, 0.62)),
     ClassSpec(2, "car", "a car", (1.50, 1.80, 4.20)),
     ClassSpec(3, "crate", "a wooden crate", (0.80, 0.80, 1.00)),
-    ClassSpec(4, "cart", "a delivery robot", (1.00, 0.70, 1.10)),
+    ClassSpec(4, "cart", "a delivery robot", (1.20, 0.70, 1.10)),
 )
 """The label classes of the scene, ids from 1, with typical sizes (h, w, l) in metres."""
 
@@ -122,8 +122,7 @@ def _person(number: int, height: float, clothes: Clothes, *waypoints: tuple[floa
 def street_corner(seed: int = 7) -> Scene:
     """The demo scene: four walkers that cross and hide one another, a delivery robot, two crates and a car; 5 seconds."""
     rng = np.random.default_rng(seed)
-    shift = lambda: float(rng.uniform(-0.12, 0.12))  # noqa: E731 - every seed is a slightly different morning
-    a, b, c, d = shift(), shift(), shift(), shift()
+    a, b, c, d = (float(shift) for shift in rng.uniform(-0.12, 0.12, 4))  # every seed is a slightly different morning
     actors = (
         _person(
             1,
@@ -157,9 +156,9 @@ def street_corner(seed: int = 7) -> Scene:
             (2.5, -3.7, 6.2 + d),
             (5, -2.9, 4.5 + d),
         ),
-        Actor(5, "cart", (1.00, 0.70, 1.10), Path(((0, -1.9 + b, 3.5), (2.5, -1.1 + b, 3.75), (5, 0.1 + b, 4.0)))),
+        Actor(5, "cart", (1.18, 0.70, 1.10), Path(((0, -1.9 + b, 3.5), (2.5, -1.1 + b, 3.75), (5, 0.1 + b, 4.0)))),
         Actor(6, "crate", (0.80, 0.80, 1.00), Path(((0, 2.75 + a, 4.1),), heading=0.55)),
-        Actor(7, "crate", (0.95, 0.85, 1.05), Path(((0, -1.1 + c, 8.1), (5, 0.1 + c, 8.2)), heading=-0.35)),
+        Actor(7, "crate", (0.85, 0.85, 1.05), Path(((0, -1.1 + c, 8.1), (5, 0.1 + c, 8.2)), heading=-0.35)),
         Actor(
             8,
             "car",
