@@ -43,6 +43,8 @@ def upload_calibration(*, user: User, dataset: Dataset, name: str, content: byte
         parsed = _parse(name, content)
     except CalibrationError as error:
         raise FieldError("file", str(error)) from error
+    except RecursionError as error:
+        raise FieldError("file", f"{name} is nested too deeply for a calibration file.") from error
     known = str(parsed["serial"])
     if serial and known and serial.lstrip("0") != known.lstrip("0"):
         raise FieldError("serial", f"{name} is the calibration of camera {known}, not {serial}.")

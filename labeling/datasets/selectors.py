@@ -45,7 +45,7 @@ def _per_dataset(model: Any, aggregate: Any) -> Coalesce:
 
 
 def files(dataset: Dataset) -> QuerySet[DatasetFile]:
-    return dataset.files.select_related("calibration", "duplicate_of").defer("metadata")
+    return dataset.files.defer("metadata")
 
 
 def file_totals(dataset: Dataset) -> dict[str, Any]:

@@ -167,9 +167,10 @@ def delete_class(*, user: User, label_class: LabelClass, expected_version: int |
 
 def is_class_used(label_class: LabelClass) -> bool:
     """Whether any row of any app refers to the class."""
+    relations = [field for field in LabelClass._meta.get_fields(include_hidden=True) if field.one_to_many]
     return any(
         relation.related_model._base_manager.filter(**{relation.field.name: label_class}).exists()
-        for relation in LabelClass._meta.related_objects
+        for relation in relations
     )
 
 

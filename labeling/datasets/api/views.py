@@ -266,6 +266,12 @@ class DatasetFileViewSet(ETagMixin, DatasetPartViewSet, ListModelMixin, Retrieve
             return DatasetFile.objects.none()
         return selectors.files(self.dataset)
 
+    def paginate_queryset(self, queryset: QuerySet[DatasetFile]) -> Any:
+        # Sorting ten thousand wide rows to show fifty is what takes long: sort their keys.
+        keys = super().paginate_queryset(queryset.values_list("pk", flat=True))  # type: ignore[arg-type]
+        rows = selectors.files(self.dataset).in_bulk(keys)
+        return [rows[key] for key in keys if key in rows]
+
     def get_serializer_context(self) -> dict[str, Any]:
         context = super().get_serializer_context()
         if not getattr(self, "swagger_fake_view", False):
