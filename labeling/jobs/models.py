@@ -5,6 +5,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from accounts.models import Role, User
 from core.models import LeasedWork, TimeStampedModel, UUIDModel, VersionedModel, WorkStatus
@@ -36,6 +37,9 @@ class ProcessingJob(UUIDModel, TimeStampedModel, VersionedModel, LeasedWork):
     )
     current_stage = models.CharField(max_length=20, blank=True)
     code_version = models.CharField(max_length=60, blank=True)
+    clear_outputs = models.BooleanField(
+        default=False, editable=False, help_text="Restarted: what the former run left is removed first"
+    )
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = JobQuerySet.as_manager()
@@ -45,6 +49,26 @@ class ProcessingJob(UUIDModel, TimeStampedModel, VersionedModel, LeasedWork):
 
     def __str__(self) -> str:
         return self.name
+
+
+class LogLine(models.Model):
+    """One line of a job's log."""
+
+    class Level(models.TextChoices):
+        INFO = "info"
+        WARNING = "warning"
+        ERROR = "error"
+
+    job = models.ForeignKey(ProcessingJob, on_delete=models.CASCADE, related_name="log_lines")
+    level = models.CharField(max_length=7, choices=Level, default=Level.INFO)
+    text = models.CharField(max_length=1000)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Sequence(UUIDModel):

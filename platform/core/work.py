@@ -20,6 +20,7 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ from typing import Any, Generic, TypeVar
 
 from django.apps import apps
 from django.conf import settings
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django_q.brokers import get_broker
@@ -184,16 +185,18 @@ class Lease(Generic[Row]):
         return type(self.row)._default_manager.filter(pk=self.row.pk)
 
     @contextmanager
-    def step(self, *, events: Sequence[dict[str, Any]] = (), **fields: Any) -> Iterator[None]:
+    def step(self, *, events: Sequence[dict[str, Any]] = (), **fields: Any) -> Iterator[list[dict[str, Any]]]:
         """One commit: what the block writes, `fields` of the row, the events, and the lease renewed.
 
-        Raises Stopped, and undoes the block, if the row is no longer held or no longer running.
+        The block may add to the list of events it is given. Raises Stopped, and undoes the block, if the row is no
+        longer held or no longer running.
         """
         with transaction.atomic():
             if not self._row.filter(self.held).update(lease_until=_lease_end(), attempts=0, **fields):
                 raise Stopped
-            yield
-            publish(self.row, events)
+            told = list(events)
+            yield told
+            publish(self.row, told)
         for name, value in fields.items():
             setattr(self.row, name, value)
 
@@ -201,6 +204,28 @@ class Lease(Generic[Row]):
         """Renew the lease, for work that is long between two steps; it does not count as a commit. Raises Stopped."""
         if not self._row.filter(self.held).update(lease_until=_lease_end()):
             raise Stopped
+
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Renew the lease from a thread of its own meanwhile, for work of which a single piece may outlast it."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            try:
+                while not ended.wait(settings.WORK_LEASE_SECONDS / 4):
+                    self.beat()
+            except (Stopped, DatabaseError):
+                logger.info("%s %s is no longer renewed", self.row._meta.label, self.row.pk)
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _release(self, **changes: Any) -> None:
         self._row.filter(epoch=self.epoch, lease_owner=self.owner).update(lease_owner="", lease_until=None, **changes)

@@ -1,0 +1,63 @@
+"""Which segmenter a job gets: asked of the engine when the job is created, never half-way through."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+WANTS_GPU = frozenset({"sam2", "sam3"})
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The segmenter that will run, the SHA-256 of its weights (if it has any), and the queue it belongs into."""
+
+    name: str
+    sha256: str = ""
+
+    @property
+    def wants_gpu(self) -> bool:
+        return self.name in WANTS_GPU
+
+
+def choose(requested: str, *, metric_stereo: bool, classes: Sequence[dict[str, Any]]) -> Choice:
+    """The segmenter for recordings that do (or do not) yield depth in metres, and for a snapshot of classes.
+
+    Raises SegmenterUnavailableError with a sentence that names what is missing.
+    """
+    from pipeline.segmentation import registry
+
+    name = registry.choose(
+        requested,
+        metric_stereo=metric_stereo,
+        classes=class_specs(classes),
+        models_folders=settings.MODELS_FOLDERS,
+    )
+    return Choice(name, registry.DEEPLAB_SHA256 if name == "deeplab" else "")
+
+
+def statuses() -> list[dict[str, Any]]:
+    """Every segmenter with whether it can run here, why not, and how to get it."""
+    from pipeline.segmentation import registry
+
+    found = registry.statuses(settings.MODELS_FOLDERS)
+    return [
+        {"name": item.name, "available": item.available, "reason": item.reason, "how_to_get": item.how_to_get}
+        for item in found
+    ]
+
+
+def class_specs(classes: Sequence[dict[str, Any]]) -> list[Any]:
+    """A job's snapshot of classes as the engine takes it: pipeline.segmentation.base.ClassSpec."""
+    from pipeline.segmentation.base import ClassSpec
+
+    return [
+        ClassSpec(
+            id=item["number"],
+            name=item["name"],
+            text_prompt=item["text_prompt"],
+            typical_size_hwl=tuple(item["typical_size_hwl"]) if item["typical_size_hwl"] else None,
+        )
+        for item in classes
+    ]
