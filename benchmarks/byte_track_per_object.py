@@ -16,8 +16,8 @@ OBSERVATION = np.eye(4, 8)
 
 
 class Track:
-    def __init__(self, box_xyxy: NDArray[np.float64], score: float) -> None:
-        self.box = box_xyxy
+    def __init__(self, box_xywh: NDArray[np.float64], score: float) -> None:
+        self.box = np.asarray(box_xywh, dtype=np.float64)
         self.score = score
         self.mean: NDArray[np.float64] | None = None
         self.covariance: NDArray[np.float64] | None = None
@@ -27,17 +27,21 @@ class Track:
         self.first = self.last = 0
 
     @property
-    def xyxy(self) -> NDArray[np.float64]:
+    def xywh(self) -> NDArray[np.float64]:
         if self.mean is None:
             return self.box.copy()
         size = np.array([self.mean[2] * self.mean[3], self.mean[3]])
-        return np.concatenate([self.mean[:2] - size / 2, self.mean[:2] + size / 2])
+        return np.concatenate([self.mean[:2] - size / 2, size])
+
+    @property
+    def xyxy(self) -> NDArray[np.float64]:
+        box = self.xywh
+        return np.concatenate([box[:2], box[:2] + box[2:]])
 
     @property
     def xyah(self) -> NDArray[np.float64]:
-        box = self.box
-        size = box[2:] - box[:2]
-        return np.array([*(box[:2] + size / 2), size[0] / size[1], size[1]])
+        box = self.xywh
+        return np.concatenate([box[:2] + box[2:] / 2, [box[2] / box[3], box[3]]])
 
     def activate(self, identity: int, frame: int) -> None:
         xyah = self.xyah
@@ -59,6 +63,10 @@ class Track:
         self.mean = self.mean + np.dot(innovation, gain.T)
         self.covariance = self.covariance - np.linalg.multi_dot((gain, projected, gain.T))
         self.state, self.last, self.confirmed, self.score = "tracked", frame, True, seen.score
+
+
+def to_xywh(box_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([box_xyxy[:2], box_xyxy[2:] - box_xyxy[:2]])
 
 
 def predict(tracks: list[Track]) -> None:
@@ -126,8 +134,8 @@ class PerObjectByteTracker:
         self.frame += 1
         high = scores > self.track_threshold
         low = (scores > 0.1) & (scores < self.track_threshold)
-        seen = [Track(box, score) for box, score in zip(boxes_xyxy[high], scores[high], strict=True)]
-        doubtful = [Track(box, score) for box, score in zip(boxes_xyxy[low], scores[low], strict=True)]
+        seen = [Track(to_xywh(box), score) for box, score in zip(boxes_xyxy[high], scores[high], strict=True)]
+        doubtful = [Track(to_xywh(box), score) for box, score in zip(boxes_xyxy[low], scores[low], strict=True)]
 
         unconfirmed = [track for track in self.tracked if not track.confirmed]
         pool = [track for track in self.tracked if track.confirmed] + self.lost

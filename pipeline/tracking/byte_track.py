@@ -205,9 +205,15 @@ class ByteTracker:
         return pixels
 
     def _correct(self, rows: list[int], columns: list[int], seen: Seen) -> None:
-        predicted = self._motion[:, rows]
-        innovation = _to_xyah(seen.boxes_xyxy[columns]) - predicted[kalman.POSITION]
-        self._motion[:, rows] = kalman.correct(predicted, innovation, self._noise)
+        everyone = len(rows) == len(self._ids) and rows == sorted(rows)  # most frames: nothing to pick and put back
+        predicted = self._motion if everyone else self._motion[:, rows]
+        corrected = kalman.correct(
+            predicted, _to_xyah(seen.boxes_xyxy[columns]) - predicted[kalman.POSITION], self._noise
+        )
+        if everyone:
+            self._motion = corrected
+        else:
+            self._motion[:, rows] = corrected
         if seen.class_ids is not None:
             for row, class_id in zip(rows, seen.class_ids[columns].tolist(), strict=True):
                 self._classes[row] = class_id
