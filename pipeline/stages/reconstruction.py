@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from pipeline.geometry.box_fit import Box3D, fit_box
 from pipeline.geometry.boxes3d import alpha_of, project_boxes
 from pipeline.geometry.kitti import UNKNOWN_ALPHA, UNKNOWN_OCCLUSION, KittiObject, format_labels
 from pipeline.geometry.plane import Plane, fit_ground_plane
 from pipeline.geometry.pointcloud import back_project
+from pipeline.segmentation.rle import decode
 from pipeline.stages.base import StageContext
 from pipeline.stages.ordered import ordered_map
 from pipeline.stages.run import journal_path
@@ -152,7 +152,7 @@ class _Worker:
             return without("The camera is not calibrated: there are no metres.")
         if depth is None:
             return without("The frame has no depth.")
-        mask = np.asarray(coco_mask.decode(detection.rle), dtype=bool)
+        mask = decode(detection.rle)
         if mask.shape != depth.shape:
             return without("The mask does not have the size of the image.")
         points = back_project(depth, self._camera, _without_rim(mask))
