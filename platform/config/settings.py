@@ -233,6 +233,13 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "OAS_VERSION": "3.1.0",
+    "ENUM_NAME_OVERRIDES": {
+        "WorkStatusEnum": "core.models.WorkStatus",
+        "StageNameEnum": "labeling.jobs.api.serializers.StageName",
+        "DatasetFileStatusEnum": "labeling.datasets.models.DatasetFile.Status",
+        "CalibrationFormatEnum": "labeling.datasets.models.Calibration.Format",
+        "TrainingDatasetFormatEnum": "training.models.TrainingDataset.Format",
+    },
 }
 
 LANGUAGE_CODE = "en"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
@@ -69,7 +70,10 @@ class Schema(AutoSchema):
 
     def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        reference = self.resolve_serializer(ProblemSerializer, "response").ref
+        problem = self.resolve_serializer(ProblemSerializer, "response").ref
         for code, description in PROBLEMS.items():
-            bodies.setdefault(code, {"content": {CONTENT_TYPE: {"schema": reference}}, "description": description})
+            body = {"description": description, "content": {CONTENT_TYPE: {"schema": problem}}}
+            component = ResolvedComponent(f"Problem{code.title()}", ResolvedComponent.RESPONSE, body, description)
+            self.registry.register_on_missing(component)
+            bodies.setdefault(code, component.ref)
         return bodies
