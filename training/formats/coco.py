@@ -12,6 +12,7 @@ from typing import IO, Any, ClassVar
 
 from training.formats.base import ExportAnnotation, ExportClass, ExportFolder, ExportFrame, ExportOptions, open_at
 from training.formats.kitti import write_masks
+from training.formats.masks import full_frame_counts
 
 
 class CocoWriter:
@@ -51,20 +52,23 @@ class CocoWriter:
             "timestamp_ns": frame.timestamp_ns,
         }
         parts.add_image(image)
-        for annotation in frame.annotations:
-            parts.add_annotation(self._annotation(annotation, frame) | {"image_id": number + 1})
+        for annotation, segmentation in zip(frame.annotations, self._segmentations(frame), strict=True):
+            parts.add_annotation(self._annotation(annotation, segmentation) | {"image_id": number + 1})
 
-    def _annotation(self, annotation: ExportAnnotation, frame: ExportFrame) -> dict[str, Any]:
-        mask = annotation.mask if self._options.include_masks else None
-        segmentation: Any = []
-        if mask:
-            as_polygons = self._options.segmentation == "polygons"
-            segmentation = mask.polygons() if as_polygons else mask.full_frame(frame.width, frame.height)
+    def _segmentations(self, frame: ExportFrame) -> list[Any]:
+        """What each annotation has as its segmentation: polygons, an RLE, or an empty list."""
+        masks = [annotation.mask if self._options.include_masks else None for annotation in frame.annotations]
+        if self._options.segmentation == "polygons":
+            return [mask.polygons() if mask else [] for mask in masks]
+        counts = iter(full_frame_counts([mask for mask in masks if mask], frame.width, frame.height))
+        return [{"size": [frame.height, frame.width], "counts": next(counts)} if mask else [] for mask in masks]
+
+    def _annotation(self, annotation: ExportAnnotation, segmentation: Any) -> dict[str, Any]:
         _, _, width, height = annotation.bbox_xywh
         value: dict[str, Any] = {
             "category_id": annotation.class_id,
             "bbox": list(annotation.bbox_xywh),
-            "area": annotation.area if mask else width * height,
+            "area": annotation.area if segmentation else width * height,
             "iscrowd": 0,
             "segmentation": segmentation,
             "score": annotation.confidence,

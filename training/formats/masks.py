@@ -1,5 +1,6 @@
 """Masks as COCO run-length encodings: cropped to their bounding rectangle, full frame, pixels, polygons."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -52,26 +53,7 @@ class CroppedMask:
 
     def full_frame(self, width: int, height: int) -> dict[str, Any]:
         """The RLE of the whole frame, as COCO files hold it: moves the runs, never touches the frame's pixels."""
-        from pycocotools import mask as coco
-
-        ends = np.cumsum(_run_lengths(self.counts))
-        starts, ends = ends[0:-1:2], ends[1::2]
-        if self.height < height and len(starts):
-            # Cut the runs where a column of the rectangle ends: in the frame its next column lies further on.
-            first, last = starts // self.height, (ends - 1) // self.height
-            pieces = last - first + 1
-            column = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces - first, pieces)
-            starts = np.maximum(np.repeat(starts, pieces), column * self.height)
-            ends = np.minimum(np.repeat(ends, pieces), (column + 1) * self.height)
-        else:
-            column = starts // self.height
-        shift = self.left * height + self.top + column * (height - self.height)
-        places = np.stack([starts + shift, ends + shift], axis=1).ravel()
-        runs = np.diff(places, prepend=0, append=width * height)
-        if not runs[-1]:
-            runs = runs[:-1]
-        encoded = coco.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
-        return {"size": [height, width], "counts": encoded["counts"].decode()}
+        return {"size": [height, width], "counts": full_frame_counts([self], width, height)[0]}
 
     def png(self, width: int, height: int) -> bytes:
         """A PNG of the whole frame: 255 on the object, 0 elsewhere."""
@@ -99,18 +81,79 @@ class CroppedMask:
         return sorted(outlines)
 
 
-def _run_lengths(counts: str) -> NDArray[np.int64]:
-    """The runs of a compressed RLE, zeros first (rleFrString of the COCO API).
+def full_frame_counts(masks: Sequence[CroppedMask], width: int, height: int) -> list[str]:
+    """The compressed RLEs of masks in frames of one size. All at once, since it is the cost of an export."""
+    if not masks:
+        return []
+    ends, owner = _foreground([mask.counts for mask in masks])
+    starts, ends = ends[0::2], ends[1::2]
+    left, top, rows = np.array([(mask.left, mask.top, mask.height) for mask in masks], dtype=np.int64).T
+    # Cut the runs where a column of the rectangle ends: in the frame its next column lies further on. Rectangles as
+    # high as the frame have no gap between columns, so there the whole is one column.
+    column_rows = np.where(rows < height, rows, width * height)[owner]
+    first, last = starts // column_rows, (ends - 1) // column_rows
+    pieces = last - first + 1
+    column = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces - first, pieces)
+    owner, column_rows = np.repeat(owner, pieces), np.repeat(column_rows, pieces)
+    starts = np.maximum(np.repeat(starts, pieces), column * column_rows)
+    ends = np.minimum(np.repeat(ends, pieces), (column + 1) * column_rows)
+    shift = left[owner] * height + top[owner] + column * (height - rows[owner])
 
-    Each is a little-endian number of 5-bit digits, 48 added, bit 5 telling that more follow; from the fourth on it is
-    the difference to the run before the last.
+    per_mask = np.bincount(owner, minlength=len(masks))
+    places = np.empty(2 * len(owner) + 2 * len(masks), dtype=np.int64)
+    at = np.arange(len(owner)) * 2 + 2 * owner + 1
+    places[at], places[at + 1] = starts + shift, ends + shift
+    mask_end = np.cumsum(2 * per_mask + 2)
+    places[mask_end - 1] = width * height
+    places[np.concatenate(([0], mask_end[:-1]))] = 0
+    runs = np.diff(places, append=0)
+    keep = np.ones(len(runs), dtype=bool)
+    keep[mask_end - 1] = False  # the step from one mask to the next
+    keep[mask_end - 2] = runs[mask_end - 2] > 0  # no run of zeros after an object that ends the frame
+    return _compress(runs[keep], 2 * per_mask + keep[mask_end - 2])
+
+
+def _foreground(counts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the runs of ones start and end, alternating, and the place in `counts` of the RLE each pair is from.
+
+    A compressed RLE (rleFrString of the COCO API) is its runs, zeros first: each a little-endian number of 5-bit
+    digits, 48 added, bit 5 telling that more follow; from the fourth on the difference to the run before the last.
     """
-    digits = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
+    digits = np.frombuffer("".join(counts).encode(), dtype=np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(digits & 0x20 == 0)
     first = np.concatenate(([0], last[:-1] + 1))
     places = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
     values = np.add.reduceat((digits & 0x1F) << places, first)
     values -= np.where(digits[last] & 0x10, np.int64(1) << (places[last] + 5), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    stops = np.searchsorted(last, np.cumsum([len(text) for text in counts]) - 1) + 1
+    start, found, pairs = 0, [], []
+    for stop in stops.tolist():
+        runs = values[start:stop]
+        np.cumsum(runs[1::2], out=runs[1::2])
+        np.cumsum(runs[2::2], out=runs[2::2])
+        pair = len(runs) // 2
+        found.append(np.cumsum(runs[: 2 * pair]))
+        pairs.append(pair)
+        start = stop
+    return np.concatenate(found), np.repeat(np.arange(len(counts)), pairs)
+
+
+def _compress(runs: NDArray[np.int64], per_mask: NDArray[np.int64]) -> list[str]:
+    """rleToString of the COCO API for the runs of many masks one after another."""
+    mask_end = np.cumsum(per_mask)
+    place = np.arange(len(runs)) - np.repeat(mask_end - per_mask, per_mask)
+    values = runs.copy()
+    values[2:] -= np.where(place[2:] > 2, runs[:-2], 0)
+    size = np.where(values < 0, ~values, values)
+    lengths = 1 + np.searchsorted(_DIGIT_LIMITS, size, side="right")
+    stops = np.cumsum(lengths)
+    digit = np.arange(stops[-1]) - np.repeat(stops - lengths, lengths)
+    codes = (np.repeat(values, lengths) >> (5 * digit)) & 0x1F
+    codes += 48 + 0x20 * (digit < np.repeat(lengths, lengths) - 1)
+    text = codes.astype(np.uint8).tobytes().decode()
+    edges = [0, *stops[mask_end - 1].tolist()]
+    return [text[edges[n] : edges[n + 1]] for n in range(len(per_mask))]
+
+
+_DIGIT_LIMITS = np.array([16 * 32**n for n in range(8)])
+"""Numbers from here on (or their complements) need one digit of 5 bits more, one bit being the sign."""
