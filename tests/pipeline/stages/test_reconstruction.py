@@ -3,11 +3,12 @@ import math
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from pipeline.geometry.boxes3d import iou_3d, level_rotation
 from pipeline.geometry.kitti import read_labels
 from pipeline.segmentation.base import ClassSpec
-from pipeline.segmentation.rle import bbox_xywh, encode
+from pipeline.segmentation.rle import bbox_xywh
 from pipeline.stages.base import StageContext
 from pipeline.stages.reconstruction import Reconstruction
 from pipeline.stages.run import journal_path, run_stage
@@ -48,7 +49,9 @@ def ray_cast(box: np.ndarray, down: np.ndarray | None = None) -> tuple[np.ndarra
 
 
 def detection(number: int, instance: int, mask: np.ndarray) -> DetectionRecord:
-    return DetectionRecord(number, instance, CRATE.id, CRATE.name, 0.8, bbox_xywh(mask), int(mask.sum()), encode(mask))
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    rle = {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
+    return DetectionRecord(number, instance, CRATE.id, CRATE.name, 0.8, bbox_xywh(mask), int(mask.sum()), rle)
 
 
 def sequence(root, frames, *, camera: RectifiedCamera = CAMERA, down: np.ndarray | None = None) -> StageContext:
