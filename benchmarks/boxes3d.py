@@ -1,4 +1,4 @@
-"""3D boxes from KITTI's LiDAR depth against its labels, beside a box by principal components.
+"""3D boxes against ground truth, beside boxes by principal components: KITTI's LiDAR, and stereo of the simulation.
 
     python -m benchmarks.boxes3d [FOLDER]
 
@@ -6,6 +6,8 @@ FOLDER (default: FOVEA_TEST_DATA or ../shared/data) holds kitti_object. There ar
 stand-ins are scored: "2D box": all LiDAR points that project into the labelled 2D box (background included: the fit
 must find the object itself), and "GT mask": of these, the points inside the labelled 3D box, which is what a perfect
 mask with a perfect depth would give. Objects with at least MIN_LIDAR_POINTS points are counted.
+
+The second table has true masks and the depth our matcher finds: frames of the simulated recording, rendered here.
 """
 
 import os
@@ -13,15 +15,22 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry.box_fit import Box3D, fit_box
-from pipeline.geometry.boxes3d import iou_3d
+from pipeline.geometry.boxes3d import iou_3d, level_rotation
 from pipeline.geometry.kitti import KittiCalibration, KittiObject, read_labels, read_velodyne
 from pipeline.geometry.plane import Plane, fit_ground_plane
+from pipeline.geometry.pointcloud import back_project
+from pipeline.simulation.recording import CLASSES, FPS, _Camera
+from pipeline.simulation.render import Stage
+from pipeline.stages.reconstruction import without_rim
+from pipeline.stereo.matching import SemiGlobalMatcher, disparity_to_depth
 
 MIN_LIDAR_POINTS = 30
+MIN_VISIBLE_PIXELS = 300
 UP = np.array([0.0, -1.0, 0.0])
 TYPICAL_HWL = {
     "Car": (1.53, 1.63, 3.88),
@@ -93,7 +102,7 @@ def iou(box: Box3D | None, case: Case) -> float:
     return 0.0 if box is None else float(iou_3d(box.row, case.label.box)[0, 0])
 
 
-def main(data: Path) -> None:
+def score_kitti(data: Path) -> None:
     cases = load_cases(data / "kitti_object")
     header = ("2D box, PCA", "2D box, fovea", "GT mask, PCA", "GT mask, fovea")
     print(f"{'frame':<8}{'class':<12}{'z m':>6}{'points':>8}" + "".join(f"{name:>16}" for name in header))
@@ -112,6 +121,50 @@ def main(data: Path) -> None:
     means = np.mean(rows, axis=0)
     print(f"{'mean 3D IoU':<34}" + "".join(f"{value:>16.3f}" for value in means))
     print(f"ratio to PCA: {means[1] / means[0]:.2f} (2D box), {means[3] / means[2]:.2f} (GT mask)")
+
+
+def score_simulation(frames: tuple[int, ...] = (0, 12, 24, 36, 48, 60), resolution: str = "VGA") -> None:
+    """True masks, depth by semi-global matching: what reconstruction does with a perfect segmenter."""
+    film = _Camera(7, resolution)
+    camera, typical = film.rectifier.camera, {item.id: item.typical_size_hwl for item in CLASSES}
+    matcher, per_pixel = SemiGlobalMatcher.for_camera(camera), 1 / (camera.fx * (camera.baseline or 1))
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for index in frames:
+        left, right, truth = film.film(index)
+        axes, centre = film.scene.rig_pose(index / FPS)
+        instances = Stage(film.scene, index / FPS).picture(film.eyes[0], axes, centre).instances
+        instances = cv2.remap(instances, *film.maps, interpolation=cv2.INTER_NEAREST)
+        depth = disparity_to_depth(matcher.match(*film.rectifier.rectify(left, right)), camera)
+        down = np.array(truth["gravity"])
+        level = level_rotation(down)
+        ground = fit_ground_plane(back_project(depth, camera, stride=4), down, inverse_depth_noise=0.5 * per_pixel)
+        for item in truth["objects"]:
+            mask = instances == item["object_id"]
+            points = back_project(depth, camera, without_rim(mask))
+            if item["visible_pixels"] < MIN_VISIBLE_PIXELS or len(points) < MIN_LIDAR_POINTS:
+                continue
+            true = np.array(item["box"])
+            true[:3] = level @ true[:3]
+            simple = pca_box(points @ level.T)
+            fitted = fit_box(points, -down, typical[item["class_id"]], ground, inverse_depth_noise=0.2 * per_pixel)
+            row = None if fitted is None else fitted.row
+            if row is not None:
+                row[:3] = level @ row[:3]
+            pair = (
+                float(iou_3d(simple.row, true)[0, 0]),
+                0.0 if row is None else float(iou_3d(row, true)[0, 0]),
+            )
+            rows.setdefault(item["class_name"], []).append(pair)
+    print(f"\n{'simulation, ' + resolution:<20}{'objects':>8}{'PCA':>8}{'fovea':>8}")
+    for name, pairs in sorted(rows.items()):
+        print(f"{name:<20}{len(pairs):>8}" + "".join(f"{value:>8.2f}" for value in np.mean(pairs, axis=0)))
+    everything = np.array([pair for pairs in rows.values() for pair in pairs])
+    print(f"{'mean 3D IoU':<20}{len(everything):>8}" + "".join(f"{value:>8.3f}" for value in everything.mean(axis=0)))
+
+
+def main(data: Path) -> None:
+    score_kitti(data)
+    score_simulation()
 
 
 if __name__ == "__main__":

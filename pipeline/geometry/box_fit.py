@@ -30,6 +30,8 @@ _SNAP_M: Final = 0.6
 hidden: then its typical height decides)."""
 _CELL_M: Final = 0.04
 _BREAK_OFF: Final = 0.08
+_BREAK_OFF_CLEAN: Final = 0.01
+"""Share of the density of the peak below which an object ends: mismatches scatter some way, laser points do not."""
 _FAIR_SHARE: Final = 0.08
 _SPARSE: Final = 0.05
 _TRIM: Final = 0.003
@@ -83,7 +85,7 @@ def fit_box(
     points = points @ rotation.T
     if height is not None:
         points, height = _without_ground(points, height, typical_size_hwl)
-    kept = foreground(points, typical_size_hwl)
+    kept = foreground(points, typical_size_hwl, _BREAK_OFF if inverse_depth_noise > 0 else _BREAK_OFF_CLEAN)
     points = points[kept]
     if len(points) < min_points:
         return None
@@ -101,7 +103,9 @@ def fit_box(
     return Box3D(location, (tall, width, length), wrap_angle(yaw), len(points))
 
 
-def foreground(points: Points, typical_size_hwl: tuple[float, float, float] | None = None) -> NDArray[np.bool_]:
+def foreground(
+    points: Points, typical_size_hwl: tuple[float, float, float] | None = None, break_off: float = 0.08
+) -> NDArray[np.bool_]:
     """Which of the points (N, 3) of a mask are the object's: bool (N,).
 
     The mode of the distance along the ground, as far as the density does not break off and as deep as the object may
@@ -110,12 +114,13 @@ def foreground(points: Points, typical_size_hwl: tuple[float, float, float] | No
     if len(points) < 3:
         return np.ones(len(points), dtype=bool)
     distance = np.hypot(points[:, 0], points[:, 2])
-    near, far = _mode(distance, 1.1 * float(np.hypot(*typical_size_hwl[1:])) if typical_size_hwl else np.inf)
+    deepest = 1.1 * float(np.hypot(*typical_size_hwl[1:])) if typical_size_hwl else np.inf
+    near, far = _mode(distance, deepest, break_off)
     kept = (distance >= near) & (distance <= far)
     return kept & _large_parts(points, kept)
 
 
-def _mode(distance: Vector, deepest: float) -> tuple[float, float]:
+def _mode(distance: Vector, deepest: float, break_off: float) -> tuple[float, float]:
     """The interval around the densest distance where the density stays above a share of the peak's."""
     width = max(0.1, 0.02 * float(np.median(distance)))
     first = float(distance.min())
@@ -129,7 +134,7 @@ def _mode(distance: Vector, deepest: float) -> tuple[float, float]:
         peak = start + int(np.argmax(smooth[start : last + 1]))
     else:
         peak = int(np.argmax(smooth))
-    alive = smooth >= _BREAK_OFF * smooth[peak]
+    alive = smooth >= break_off * smooth[peak]
     low = high = peak
     while low > 0 and alive[low - 1]:
         low -= 1

@@ -155,7 +155,7 @@ class _Worker:
         mask = decode(detection.rle)
         if mask.shape != depth.shape:
             return without("The mask does not have the size of the image.")
-        points = back_project(depth, self._camera, _without_rim(mask))
+        points = back_project(depth, self._camera, without_rim(mask))
         if len(points) < self._stage.min_points:
             return without("Too few pixels of the mask have a depth.", len(points))
         up = np.array([0.0, -1.0, 0.0]) if down is None else -down
@@ -189,7 +189,7 @@ class _Worker:
         )
 
 
-def _without_rim(mask: Mask) -> Mask:
+def without_rim(mask: Mask) -> Mask:
     """The mask without its outermost pixels, unless too little would remain."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
