@@ -40,6 +40,9 @@ OPEN_PAGES = {
 OWN = {"api-key-list", "api-key-detail", "me", "accounts:revoke-api-key", "accounts:create-api-key"}
 """Routes about the caller's own account: no dataset, no role; what is another's is 404 for everyone."""
 
+PERSONAL = {"upload-detail"}
+"""Routes to what belongs to one member, here the owner: to the others it is 404 whatever their role."""
+
 
 @dataclass
 class World:
@@ -135,3 +138,6 @@ WORDS: dict[str, Any] = {
     "token": "set-password",
 }
 """What else stands in addresses, by the parameter's name."""
+
+HEADERS = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
+"""Sent with every call: without the version of its protocol an upload answers 412, whoever asks."""

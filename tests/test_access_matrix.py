@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 from accounts.models import Role
 from accounts.services import create_api_key
 from core.api.views import ANYONE, AccessMixin
-from tests.access_policies import IDS, OPEN_API, OPEN_PAGES, OWN, WORDS, World
+from tests.access_policies import HEADERS, IDS, OPEN_API, OPEN_PAGES, OWN, PERSONAL, WORDS, World
 
 pytestmark = pytest.mark.django_db
 PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^()]*\)")
@@ -41,9 +41,14 @@ class Route:
     @property
     def is_scoped(self) -> bool:
         """Whether an id of something in a dataset stands in the address."""
-        return any(parameter not in WORDS for parameter in self.parameters)
+        return bool(self.ids)
 
-    def address(self, world: World) -> str:
+    @property
+    def ids(self) -> list[str]:
+        return [parameter for parameter in self.parameters if parameter not in WORDS]
+
+    def address(self, world: World, first_id_from: World | None = None) -> str:
+        """`first_id_from` gives the first id in place of `world`: a parent with a child that is not its own."""
         address, segments = "", self.pattern.split("/")
         for number, segment in enumerate(segments):
             match = re.fullmatch(r"<(\w+)>", segment)
@@ -54,7 +59,8 @@ class Route:
             else:
                 before = segments[number - 1]
                 assert before in IDS, f"{self.pattern}: tests/access_policies.IDS says nothing of an id after {before}/"
-                value = str(IDS[before](world))
+                value = str(IDS[before](first_id_from or world))
+                first_id_from = None
             address += f"/{value}"
         return address
 
@@ -100,10 +106,9 @@ def needed(route: Route, method: str, action: str) -> Any:
 def call(client: APIClient, method: str, address: str) -> Any:
     """Send it and undo it."""
     client.raise_request_exception = False
+    body = {} if method in ("get", "head") else {"data": {}, "format": "json"}
     with transaction.atomic():
-        response = getattr(client, method)(
-            address, **({} if method in ("get", "head") else {"data": {}, "format": "json"})
-        )
+        response = getattr(client, method)(address, headers=HEADERS, **body)
         if response.streaming:
             response.close()
         transaction.set_rollback(True)
@@ -111,13 +116,24 @@ def call(client: APIClient, method: str, address: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
-    """One for all: every call is undone, so nobody changes it."""
+def worlds(django_db_setup: None, django_db_blocker: Any) -> Iterator[tuple[World, World]]:
+    """Made once: every call is undone, so nobody changes them."""
     with django_db_blocker.unblock(), transaction.atomic():
-        built = World()
+        built = World(), World()
         with django_db_blocker.block():
             yield built
         transaction.set_rollback(True)
+
+
+@pytest.fixture
+def world(worlds: tuple[World, World]) -> World:
+    return worlds[0]
+
+
+@pytest.fixture
+def neighbour(worlds: tuple[World, World]) -> World:
+    """Another dataset with all that is in it; nobody is a member of both."""
+    return worlds[1]
 
 
 @pytest.mark.parametrize("route", API, ids=name_of)
@@ -157,6 +173,13 @@ def test_to_a_stranger_nothing_of_the_dataset_exists(world, route, method, actio
     assert call(client, method, route.address(world)).status_code == 404
 
 
+@pytest.mark.parametrize(("route", "method", "action"), [c for c in GUARDED if len(c[0].ids) > 1], ids=name_of)
+def test_through_ones_own_dataset_nobody_reaches_what_lies_in_another(world, neighbour, route, method, action):
+    client = APIClient()
+    client.force_authenticate(neighbour.members[Role.OWNER])
+    assert call(client, method, route.address(world, first_id_from=neighbour)).status_code == 404
+
+
 @pytest.mark.parametrize(("route", "method", "action"), [c for c in GUARDED if not c[0].is_scoped], ids=name_of)
 def test_lists_show_a_stranger_nothing_of_the_dataset(world, route, method, action):
     client = APIClient()
@@ -179,6 +202,8 @@ def test_each_role_may_do_what_it_is_for_and_no_more(world, route, method, actio
         told = f"{role} got {response.status_code}: {response.content[:300] if not response.streaming else ''}"
         if required is not ANYONE and role.rank < required.rank:
             assert response.status_code == 403, told
+        elif route.name in PERSONAL and role is not Role.OWNER:
+            assert response.status_code == 404, told
         else:
             assert response.status_code not in (401, 403, 405, 500), told
             # "Not found." is what the scope says; where only bytes are missing, the view says so in its own words.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from django.db import connection
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiYamlRenderer
@@ -31,6 +32,7 @@ def test_the_document_is_valid_openapi(document):
     validate(document)
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="bounds of integers are the database's; kept are SQLite's")
 def test_the_document_is_the_one_kept_in_docs(document):
     update = "python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml"
     assert document == yaml.safe_load(KEPT.read_text()), f"The API changed. If it was meant to: {update}"
