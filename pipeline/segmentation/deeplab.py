@@ -131,7 +131,7 @@ class DeepLab:
             )
             for k in range(len(VOC))
         ]
-        stack = np.stack(planes)
+        stack: Floats = np.stack(planes)
         stack -= stack.max(axis=0)
         np.exp(stack, out=stack)
         stack /= stack.sum(axis=0)
@@ -173,12 +173,12 @@ def _by_size(candidates: list[ClassSpec], mask: Mask, depth: Floats | None, foca
     """How the score is shared among label classes of one VOC class: by size where depth tells it, else by name."""
     # A class that bears the network's own name comes before one that is only a kind of it.
     prior = np.array([1.0 if "".join(words(each.name)) in VOC else 0.25 for each in candidates])
-    even = prior / prior.sum()
+    even: NDArray[np.float64] = prior / prior.sum()
     if len(candidates) == 1 or depth is None or focal is None or not all(map(typical_size, candidates)):
-        return even
+        return np.asarray(even)
     known = depth[mask & np.isfinite(depth)]
     if known.size < 30:
-        return even
+        return np.asarray(even)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     distance = float(np.median(known))
     along = float(np.subtract(*np.percentile(known, (92, 8))))

@@ -115,7 +115,7 @@ class Geometric:
         ray_y = ((np.arange(h) - matrix[1, 2]) / matrix[1, 1]).astype(np.float32)[:, None]
         z = np.where(valid, depth, 0).astype(np.float32)
         points = np.stack([ray_x * z, ray_y * z, z], axis=2)
-        sample = points[::3, ::3][valid[::3, ::3] & (depth[::3, ::3] < self.max_range)]
+        sample = points[::5, ::5][valid[::5, ::5] & (depth[::5, ::5] < self.max_range)]
         plane = fit_ground_plane(sample, gravity, inverse_depth_noise=0.5 * SLOPE / float(matrix[0, 0]))
         if plane is None:
             return None
@@ -306,7 +306,7 @@ class _Hidden:
 
 
 def _nearer_around(mask: Mask, depth: Floats) -> _Hidden:
-    """Compare the depth a few pixels beside (along a fifth of the height) and below (half the width) with the mask's."""
+    """Compare the depth a few pixels beside (along a fifth of the height) and below with the mask's."""
     behind = 0.92 * float(np.nanmedian(depth[mask])) - 0.1
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     first = mask.argmax(axis=1)[rows]

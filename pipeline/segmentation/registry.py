@@ -21,8 +21,8 @@ BACKENDS: Final = {
     "deeplab": "pipeline.segmentation.deeplab:DeepLab",
 }
 COMING: Final = {
-    "sam2": f"the SAM 2.1 checkpoint of the chosen size (sam2.1_hiera_*.pt) in a folder of {SETTING}, and the packages torch and sam2",
-    "sam3": f"the SAM 3 weights (model.safetensors) in a folder of {SETTING}, and the packages torch and transformers",
+    "sam2": f"the checkpoint of the chosen size (sam2.1_hiera_*.pt) in a folder of {SETTING}, and torch and sam2",
+    "sam3": f"the SAM 3 weights (model.safetensors) in a folder of {SETTING}, and torch and transformers",
 }
 """Known to the job form, not run by this version; and what each will need."""
 
@@ -47,7 +47,8 @@ def verified(path: Path, sha256: str) -> Path:
     stat = path.stat()
     if _sha256(path, stat.st_mtime_ns, stat.st_size) != sha256:
         raise SegmenterUnavailableError(
-            f"{path.name} is damaged or another version: its SHA-256 is not {sha256[:12]}…; fetch it again into {SETTING}."
+            f"{path.name} is damaged or another version (its SHA-256 is not {sha256[:12]}…): "
+            f"fetch it again into the folder of {SETTING}."
         )
     return path
 
@@ -106,7 +107,7 @@ def choose(requested: str, *, metric_stereo: bool, classes: Sequence[ClassSpec],
         raise SegmenterUnavailableError(f"segmenter {requested}: {status.reason} {status.how_to_get}")
     if requested == "geometric" and not metric_stereo:
         raise SegmenterUnavailableError(
-            "segmenter geometric: it needs a stereo recording with its calibration (SN*.conf, calib.txt or sensor.yaml)."
+            "segmenter geometric: it needs a stereo recording and its calibration (SN*.conf, calib.txt or sensor.yaml)."
         )
     if requested == "geometric" and not _sized(classes):
         raise SegmenterUnavailableError("segmenter geometric: give at least one label class a typical size (h, w, l).")
@@ -144,4 +145,4 @@ def load(name: str, classes: Sequence[ClassSpec], models_folders: Sequence[Path]
         raise SegmenterUnavailableError(f"segmenter: {name!r} is not part of this version.{needs}")
     module, _, attribute = BACKENDS[name].partition(":")
     backend: Any = getattr(import_module(module), attribute)
-    return cast(Segmenter, backend(tuple(classes), tuple(models_folders)))
+    return cast("Segmenter", backend(tuple(classes), tuple(models_folders)))

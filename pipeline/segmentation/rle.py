@@ -18,7 +18,7 @@ def encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
     height, width = mask.shape
     columns = np.flatnonzero(mask.any(axis=0))
     if not columns.size:
-        return _text(coco.frUncompressed({"size": [height, width], "counts": [height * width]}, height, width))
+        return _text(coco.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width))
     first, last = int(columns[0]), int(columns[-1]) + 1
     flat = np.concatenate([[False], mask[:, first:last].ravel(order="F"), [False]])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
@@ -26,7 +26,7 @@ def encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
     counts = np.diff(edges)
     if counts[-1] == 0:
         counts = counts[:-1]
-    return _text(coco.frUncompressed({"size": [height, width], "counts": counts.tolist()}, height, width))
+    return _text(coco.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width))
 
 
 def _text(rle: dict[str, Any]) -> dict[str, Any]:
@@ -34,15 +34,41 @@ def _text(rle: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode(rle: dict[str, Any]) -> NDArray[np.bool_]:
-    """The mask, bool (H, W). Raises PipelineError for anything that is not such an encoding."""
+    """The mask, bool (H, W). Raises PipelineError for anything that is not such an encoding.
+
+    Done here because pycocotools does not check that the runs fill the frame.
+    """
     try:
         height, width = (int(side) for side in rle["size"])
-        counts = rle["counts"]
-        if area(rle) > height * width:
+        counts = _counts(rle["counts"])
+        if height < 1 or width < 1 or min(counts) < 0 or sum(counts) != height * width:
             raise ValueError
-        return np.asarray(coco.decode({"size": [height, width], "counts": counts.encode("ascii")}), dtype=bool)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PipelineError("rle: not a COCO run-length encoding with size and counts.") from error
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def _counts(text: str) -> list[int]:
+    """Run lengths of a compressed string: groups of five bits, low ones first, bit six says that more follow; from the
+    fourth on, differences to the run before the last."""
+    counts: list[int] = []
+    value = shift = 0
+    for byte in text.encode("ascii"):
+        group = byte - 48
+        if not 0 <= group < 64:
+            raise ValueError
+        value |= (group & 0x1F) << shift
+        shift += 5
+        if group & 0x20:
+            continue
+        if group & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    if shift or not counts:
+        raise ValueError
+    return counts
 
 
 def area(rle: dict[str, Any]) -> int:

@@ -33,9 +33,11 @@ HEIGHT_SPREAD: Final = 0.16
 ACROSS_SPREAD: Final = 0.28
 ALONG_SPREAD: Final = 0.30
 HIDDEN_SPREAD: Final = 1.1
-"""Standard deviations of the logarithm; HIDDEN_SPREAD for a side that may be partly out of sight."""
-NOTHING: Final = -4.0
-"""Log-likelihood of "none of the classes": two and a bit standard deviations off in two directions."""
+CUT_SPREAD: Final = 0.7
+"""Standard deviations of the logarithm; HIDDEN_SPREAD for the side in the direction of sight, of which often only the
+front is seen, CUT_SPREAD for one that the image border or something nearer may have cut."""
+NOTHING: Final = -3.0
+"""Log-likelihood of "none of the classes": about 1.7 standard deviations off in two directions."""
 
 
 def typical_size(spec: ClassSpec) -> tuple[float, float, float] | None:
@@ -72,8 +74,8 @@ def log_likelihoods(
         h, w, length = size
         true_across = length * np.sin(yaw) + w * np.cos(yaw)
         true_along = length * np.cos(yaw) + w * np.sin(yaw)
-        score = _fit(height / h, HEIGHT_SPREAD, HIDDEN_SPREAD if cut_above else HEIGHT_SPREAD)
-        score = score + _fit(across / true_across, ACROSS_SPREAD, HIDDEN_SPREAD if cut_aside else ACROSS_SPREAD)
+        score = _fit(height / h, HEIGHT_SPREAD, CUT_SPREAD if cut_above else HEIGHT_SPREAD)
+        score = score + _fit(across / true_across, ACROSS_SPREAD, CUT_SPREAD if cut_aside else ACROSS_SPREAD)
         score = score + _fit(along / true_along, ALONG_SPREAD, HIDDEN_SPREAD)
         values.append(float(np.max(score)))
     return np.array(values, dtype=np.float64)

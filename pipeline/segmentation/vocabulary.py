@@ -6,9 +6,28 @@ from typing import Final
 from pipeline.segmentation.base import ClassSpec
 
 VOC: Final = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-).split()
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
 """Index is the value in the network's output; 0 is background."""
 
 SYNONYMS: Final[dict[str, tuple[str, ...]]] = {

@@ -166,8 +166,8 @@ def car(paint: Colour, size_hwl: Vector = (1.46, 1.76, 4.10)) -> tuple[Part, ...
     ]
     for side in (-1, 1):
         for end in (-1.28, 1.30):
-            parts.append(ellipsoid((end, -0.31, side * (z - 0.09)), (0.31, 0.31, 0.11), rubber, "rubber"))
-            parts.append(ellipsoid((end, -0.31, side * (z - 0.04)), (0.17, 0.17, 0.075), (0.62, 0.62, 0.64), "metal"))
+            parts.append(ellipsoid((end, -0.31, side * (z - 0.11)), (0.31, 0.31, 0.11), rubber, "rubber"))
+            parts.append(ellipsoid((end, -0.31, side * (z - 0.07)), (0.17, 0.17, 0.07), (0.62, 0.62, 0.64), "metal"))
         parts.append(box((x - 0.03, -0.62, side * (z - 0.30)), (0.04, 0.07, 0.18), (0.80, 0.92, 0.95), "glass"))
         parts.append(box((-x + 0.03, -0.64, side * (z - 0.26)), (0.04, 0.08, 0.16), (0.08, 0.06, 0.62), "glass"))
     return tuple(parts)

@@ -1,4 +1,4 @@
-"""Film the scene with a simulated ZED: raw stereo frames through real-looking lenses, inertial rows, calibration, truth.
+"""Film the scene with a simulated ZED: raw frames through real-looking lenses, inertial rows, calibration, truth.
 
 Files: `demo.svo2` (H.264 in MCAP), `SN<serial>.conf`, and `ground_truth.json`:
 {"format": "fovea-ground-truth", "version": 1, "seed", "fps", "camera": {width, height, fx, fy, cx, cy, baseline},
@@ -29,10 +29,10 @@ from pipeline.recordings.base import ImuSample
 from pipeline.recordings.svo2_writer import Svo2Writer
 from pipeline.simulation.render import Eye, Stage
 from pipeline.simulation.scene import CLASSES, Scene, street_corner
-from pipeline.storage.atomic import write_json
 from pipeline.stereo.calibration import CameraIntrinsics, StereoCalibration
 from pipeline.stereo.calibration_files import write_zed_conf
 from pipeline.stereo.rectification import Rectifier
+from pipeline.storage.atomic import write_json
 
 SERIAL: Final = 20_260_007
 FPS: Final = 15

@@ -143,8 +143,8 @@ def _dot(a: Floats, b: Floats) -> Floats:
 
 
 def _turned(vectors: Floats, matrix: Floats) -> Floats:
-    """vectors (n, 3) @ matrix (3, 3), without the linear algebra library: its threads cost more than they bring here."""
-    return np.einsum("ij,jk->ik", vectors, matrix)
+    """vectors (n, 3) @ matrix (3, 3), without the linear algebra library: its threads cost more than they bring."""
+    return np.asarray(np.einsum("ij,jk->ik", vectors, matrix))
 
 
 def _sphere(origin: Floats, d: Floats, radius: float) -> Floats:
@@ -159,7 +159,7 @@ def _sphere(origin: Floats, d: Floats, radius: float) -> Floats:
 class _GroundLight:
     """Shadow and closeness on the ground, worked out once on a grid for all rays of all eyes.
 
-    values: float32 (rows along z, columns along x, 2): share of the sun's disc that shines there, and how much of the sky.
+    values: float32 (rows along z, columns along x, 2): share of the sun's disc that shines there, and of the sky.
     """
 
     values: Floats

@@ -37,7 +37,7 @@ def heading_matrix(rotation_y: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Path:
-    """A smooth way over the ground through (seconds, x, z) waypoints. `heading` fixes rotation_y; None: along the way."""
+    """A smooth way over the ground through (seconds, x, z) waypoints. `heading` fixes rotation_y, else it follows."""
 
     waypoints: tuple[tuple[float, float, float], ...]
     heading: float | None = None
@@ -105,7 +105,7 @@ class Scene:
     props: tuple[Prop, ...] = field(default=())
 
     def rig_pose(self, time: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Axes of the left camera as columns in the world (3, 3), and its centre (3,): a slow walk with a slight sway."""
+        """Axes of the left camera as columns in the world (3, 3), and its centre (3,): a slow, swaying walk."""
         t, walk = time, 2 * np.pi * 0.9 * time
         position = np.array([0.05 * np.sin(walk / 2), -CAMERA_HEIGHT + 0.012 * np.sin(walk), 0.22 * t])
         yaw = np.radians(1.6 * np.sin(0.55 * t) + 0.25 * np.sin(walk / 2))
@@ -120,7 +120,7 @@ def _person(number: int, height: float, clothes: Clothes, *waypoints: tuple[floa
 
 
 def street_corner(seed: int = 7) -> Scene:
-    """The demo scene: four walkers that cross and hide one another, a delivery robot, two crates and a car; 5 seconds."""
+    """The demo scene: four walkers that cross and hide one another, a delivery robot, two crates, a car; 5 seconds."""
     rng = np.random.default_rng(seed)
     a, b, c, d = (float(shift) for shift in rng.uniform(-0.12, 0.12, 4))  # every seed is a slightly different morning
     actors = (
@@ -129,8 +129,8 @@ def street_corner(seed: int = 7) -> Scene:
             1.76,
             Clothes((0.16, 0.14, 0.74), (0.30, 0.20, 0.13)),
             (0, -3.3, 4.5 + a),
-            (2.5, -0.2, 4.8 + a),
-            (5, 3.2, 5.0 + a),
+            (2.5, -0.2, 4.85 + a),
+            (5, 3.2, 5.35 + a),
         ),
         _person(
             2,
@@ -138,7 +138,7 @@ def street_corner(seed: int = 7) -> Scene:
             Clothes((0.62, 0.36, 0.12), (0.20, 0.20, 0.21), backpack=(0.12, 0.48, 0.70)),
             (0, 1.05 + b, 3.5),
             (2.5, 1.35 + b, 6.1),
-            (5, 0.5 + b, 8.1),
+            (5, 1.5 + b, 8.0),
         ),
         _person(
             3,
@@ -157,7 +157,7 @@ def street_corner(seed: int = 7) -> Scene:
             (5, -2.9, 4.5 + d),
         ),
         Actor(5, "cart", (1.18, 0.70, 1.10), Path(((0, -1.9 + b, 3.5), (2.5, -1.1 + b, 3.75), (5, 0.1 + b, 4.0)))),
-        Actor(6, "crate", (0.80, 0.80, 1.00), Path(((0, 2.75 + a, 4.1),), heading=0.55)),
+        Actor(6, "crate", (0.80, 0.80, 1.00), Path(((0, 2.75 + a, 4.0),), heading=0.55)),
         Actor(7, "crate", (0.85, 0.85, 1.05), Path(((0, -1.1 + c, 8.1), (5, 0.1 + c, 8.2)), heading=-0.35)),
         Actor(
             8,

@@ -1,4 +1,4 @@
-"""Surfaces of the scene: tileable pictures with a pyramid, so that nothing flickers and stereo has texture everywhere."""
+"""Surfaces of the scene: tileable pictures with a pyramid; nothing flickers, and stereo has texture everywhere."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,7 +17,7 @@ class Texture:
     def __init__(self, image: Image, span: tuple[float, float]) -> None:
         self.span = span
         self.metres_per_pixel = span[0] / image.shape[1]
-        level = np.ascontiguousarray(image, dtype=np.float32)
+        level: Image = np.ascontiguousarray(image, dtype=np.float32)
         self._levels = [level]
         while min(level.shape[:2]) > 2:
             level = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,98 @@
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.segmentation import registry
+from pipeline.segmentation.base import ClassSpec, View
+from pipeline.segmentation.vocabulary import VOC
+
+pytest.importorskip("ai_edge_litert", reason="the runtime of the tflite file is not installed")
+
+CLASSES = [
+    ClassSpec(i, name) for i, name in enumerate(["pedestrian", "car", "dog", "potted plant", "cyclist"], start=1)
+]
+
+
+@pytest.fixture(scope="module")
+def deeplab(models_folder):
+    return registry.load("deeplab", CLASSES, [models_folder])
+
+
+@pytest.fixture(scope="module")
+def truck(data_folder):
+    return cv2.imread(str(data_folder / "video_sam2" / "truck.jpg"))
+
+
+def found(deeplab, image, **view):
+    return deeplab.segment([View(image, **view)])[0]
+
+
+def polygons(path, shape):
+    """Masks by COCO class index of a YOLO polygon file."""
+    masks = {}
+    for line in path.read_text().splitlines():
+        index, *numbers = line.split()
+        points = (np.array(numbers, float).reshape(-1, 2) * shape[1::-1]).astype(np.int32)
+        mask = masks.setdefault(int(index), np.zeros(shape[:2], np.uint8))
+        cv2.fillPoly(mask, [points], 1)
+    return masks
+
+
+def test_a_truck_is_a_car_with_a_clean_outline(deeplab, truck):
+    best = found(deeplab, truck)[0]
+    assert best.class_id == 2
+    assert best.confidence > 0.4
+    assert best.mask[500:800, 500:1200].mean() > 0.8
+    assert not best.mask[:150].any()
+
+
+def test_masks_overlap_the_polygons_of_coco(deeplab, data_folder):
+    images = sorted((data_folder / "coco8" / "coco8-seg").rglob("*.jpg"))
+    coco_to_mine = {0: 1, 2: 2, 16: 3, 58: 4}
+    overlaps = []
+    for path in images:
+        image = cv2.imread(str(path))
+        labels = next((data_folder / "coco8" / "coco8-seg").rglob(f"{path.stem}.txt"))
+        instances = found(deeplab, image)
+        for coco_class, truth in polygons(labels, image.shape).items():
+            mine = [each.mask for each in instances if each.class_id == coco_to_mine.get(coco_class)]
+            if mine and truth.mean() > 0.05:
+                union = np.any(mine, axis=0)
+                overlaps.append(np.count_nonzero(union & (truth > 0)) / np.count_nonzero(union | (truth > 0)))
+    assert len(overlaps) >= 2
+    assert np.mean(overlaps) > 0.6
+
+
+def test_probabilities_do_not_move_when_the_image_is_padded(deeplab, truck):
+    image = cv2.resize(truck, (450, 300))
+    probability = deeplab.probabilities(image)
+    assert probability.shape == (len(VOC), 300, 450)
+    assert np.allclose(probability.sum(axis=0), 1, atol=1e-4)
+    # Tall and wide images are letterboxed, not stretched: the outline stays where it is.
+    padded = cv2.copyMakeBorder(image, 0, 150, 0, 0, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+    other = deeplab.probabilities(padded)[:, :300]
+    car = VOC.index("car")
+    assert np.abs(other[car] - probability[car]).mean() < 0.1
+
+
+def test_mono_and_any_shape_will_do(deeplab):
+    for shape in ((1, 1), (3, 700), (600, 5), (376, 1241)):
+        assert found(deeplab, np.full((*shape, 3), 90, np.uint8)) == []
+
+
+def test_two_of_a_class_behind_one_another_are_told_apart_by_depth(deeplab, truck):
+    matrix = np.diag([1500.0, 1500.0, 1.0])
+    matrix[:2, 2] = 900, 600
+    depth = np.full(truck.shape[:2], 9.0, np.float32)
+    whole = found(deeplab, truck, depth=depth, camera_matrix=matrix)
+    depth[:, 900:] = 4.0
+    halves = found(deeplab, truck, depth=depth, camera_matrix=matrix)
+    assert sum(each.class_id == 2 for each in halves) == sum(each.class_id == 2 for each in whole) + 1
+
+
+def test_the_same_image_gives_the_same_result_in_any_batch(deeplab, truck):
+    small = cv2.resize(truck, (600, 400))
+    alone = found(deeplab, small)
+    together = deeplab.segment([View(np.zeros_like(small)), View(small)])[1]
+    assert [(a.class_id, a.confidence) for a in alone] == [(b.class_id, b.confidence) for b in together]
+    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(alone, together, strict=True))

@@ -1,0 +1,157 @@
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from pipeline.errors import SegmenterUnavailableError
+from pipeline.segmentation import rle
+from pipeline.simulation.render import Eye, Stage
+from pipeline.simulation.scene import CLASSES, street_corner
+from pipeline.stages.base import StageContext
+from pipeline.stages.run import journal_path, run_stage
+from pipeline.stages.segmentation import Segmentation
+from pipeline.stereo.calibration import CameraIntrinsics
+from pipeline.stereo.camera import RectifiedCamera
+from pipeline.storage.atomic import write_json, write_npy
+from pipeline.storage.journal import Commit, Journal
+from pipeline.storage.layout import SequenceLayout
+from pipeline.storage.records import DetectionRecord, FrameRecord
+from pipeline.storage.sequence import read_detections
+
+EYE = CameraIntrinsics(672, 376, 340.0, 340.0, 335.5, 187.5)
+BLACK, BROKEN = 2, 3
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def shots():
+    """Three moments of the street with exact depth: image, depth, gravity."""
+    scene, eye = street_corner(), Eye.of(EYE)
+    shots = []
+    for time in (0.2, 1.6, 2.0):
+        axes, centre = scene.rig_pose(time)
+        picture = Stage(scene, time).picture(eye, axes, centre, smooth=False)
+        depth = np.where(picture.depth < 30, picture.depth, np.nan).astype(np.float32)
+        shots.append((picture.image, depth, (axes.T @ np.array([0.0, 1.0, 0.0])).tolist()))
+    return shots
+
+
+def extracted(root, shots):
+    """A sequence as extraction leaves it: five frames, the third black, the fourth's image file damaged."""
+    layout = SequenceLayout(root)
+    camera = RectifiedCamera(EYE.width, EYE.height, EYE.fx, EYE.fy, EYE.cx, EYE.cy, 0.12, metric=True)
+    write_json(layout.calibration, camera.to_json())
+    layout.image_left(0).parent.mkdir(parents=True, exist_ok=True)
+    with Journal(journal_path(layout, "extraction")) as journal:
+        for number, shot in enumerate((0, 1, 0, 1, 2)):
+            image, depth, gravity = shots[shot]
+            cv2.imwrite(str(layout.image_left(number)), image * (number != BLACK), (cv2.IMWRITE_PNG_COMPRESSION, 1))
+            write_npy(layout.depth(number), depth)
+            frame = FrameRecord(
+                number, 2 * number, 10 * number, EYE.width, EYE.height, "0" * 16, 0.1, has_depth=True, gravity=gravity
+            )
+            journal.append(Commit(number + 1, [frame.to_json()]))
+    layout.image_left(BROKEN).write_bytes(b"\x89PNG cut off")
+    return StageContext(layout, root / "none.svo2", classes=CLASSES)
+
+
+def run(stage, context):
+    return [commit for commit, _ in run_stage(stage, context)]
+
+
+def outputs(context):
+    """Everything the stage wrote that is not about time."""
+    folder = context.layout.detections.parent
+    files = {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return files, [each.to_json() for each in read_detections(context.layout)]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, shots):
+    context = extracted(tmp_path_factory.mktemp("sequence"), shots)
+    return context, run(Segmentation("geometric"), context)
+
+
+def test_there_is_a_commit_for_every_frame(done):
+    _, commits = done
+    assert [commit.cursor for commit in commits] == [1, 2, 3, 4, 5]
+
+
+def test_a_black_and_a_damaged_frame_are_skipped_with_their_reason(done):
+    _, commits = done
+    assert [bool(commit.error) for commit in commits] == [False, False, True, True, False]
+    assert commits[BLACK].error == "Frame 2 is black."
+    assert "000003.png" in commits[BROKEN].error
+    assert commits[BLACK].records == commits[BROKEN].records == []
+
+
+def test_records_masks_and_run_lengths_agree(done):
+    context, commits = done
+    records = [DetectionRecord.from_json(value) for commit in commits for value in commit.records]
+    assert len(records) >= 9
+    for record in records:
+        mask = cv2.imread(str(context.layout.mask(record.number, record.instance)), cv2.IMREAD_UNCHANGED)
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) == {0, 255}
+        assert np.array_equal(rle.decode(record.rle), mask > 0)
+        assert record.area == np.count_nonzero(mask)
+        assert record.bbox_xywh == coco.toBbox(record.rle).tolist()
+        assert record.confidence >= 0.5
+        scores = [each["confidence"] for each in record.top_predictions]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) <= 1 + 1e-6
+        assert record.class_name == record.top_predictions[0]["class_label"]
+
+
+def test_detections_json_holds_what_the_journal_holds(done):
+    context, _ = done
+    content = json.loads(context.layout.detections.read_text())
+    assert (content["version"], content["segmenter"]) == (1, "geometric")
+    assert [frame["number"] for frame in content["frames"]] == list(range(FRAMES))
+    assert content["frames"][4]["source_index"] == 8
+    assert content["frames"][BLACK]["error"]
+    told = [each["mask"] for frame in content["frames"] for each in frame["detections"]]
+    assert sorted(told) == sorted(path.name for path in context.layout.masks.iterdir())
+
+
+@pytest.mark.parametrize("cursor", [1, 2, 3, 4])
+def test_a_run_cut_off_anywhere_ends_with_the_same_bytes(done, tmp_path, shots, cursor):
+    context = extracted(tmp_path, shots)
+    commits = run_stage(Segmentation("geometric", batch_size=3), context)
+    for _ in range(cursor):
+        next(commits)
+    commits.close()
+    run(Segmentation("geometric", batch_size=3), context)
+    assert outputs(context) == outputs(done[0])
+
+
+def test_the_threshold_and_the_classes_asked_for_select(done, tmp_path, shots):
+    context = extracted(tmp_path, shots)
+    stage = Segmentation("geometric", confidence_threshold=0.8, object_class_ids=(3,))
+    kept = [DetectionRecord.from_json(value) for commit in run(stage, context) for value in commit.records]
+    expected = [each for each in read_detections(done[0].layout) if each.class_id == 3 and each.confidence >= 0.8]
+    assert kept
+    assert [(each.number, each.rle) for each in kept] == [(each.number, each.rle) for each in expected]
+
+
+def test_a_segmenter_that_is_not_there_stops_before_the_first_frame(tmp_path, shots):
+    context = extracted(tmp_path, shots)
+    with pytest.raises(SegmenterUnavailableError, match="FOVEA_MODELS_DIR"):
+        run(Segmentation("deeplab"), replace(context, models_folders=(tmp_path,)))
+
+
+def test_a_sequence_that_is_not_metric_offers_no_depth(tmp_path, shots):
+    context = extracted(tmp_path, shots)
+    camera = RectifiedCamera(EYE.width, EYE.height, EYE.fx, EYE.fy, EYE.cx, EYE.cy, None, metric=False)
+    write_json(context.layout.calibration, camera.to_json())
+    assert [commit.records for commit in run(Segmentation("geometric"), context)] == [[]] * FRAMES
+
+
+def test_an_empty_sequence_leaves_an_empty_summary(tmp_path, shots):
+    context = extracted(tmp_path, shots)
+    journal_path(context.layout, "extraction").write_text("")
+    assert run(Segmentation("geometric"), context) == []
+    assert json.loads(context.layout.detections.read_text())["frames"] == []
