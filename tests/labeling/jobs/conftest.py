@@ -32,6 +32,23 @@ def dataset(manager):
     return dataset
 
 
+@pytest.fixture(scope="session")
+def street(tmp_path_factory):
+    """A folder with a recording of the simulated street corner: 8 frames, 672x376, and its calibration."""
+    from pipeline.simulation.recording import write_demo_recording
+
+    folder = tmp_path_factory.mktemp("street")
+    write_demo_recording(folder, frames=8, workers=1)
+    return folder
+
+
+@pytest.fixture
+def street_recording(settings, street):
+    folder = settings.DATA_ROOTS[0]
+    shutil.copytree(street, folder, dirs_exist_ok=True)
+    return folder / "demo.svo2"
+
+
 @pytest.fixture
 def recording(settings, data_folder):
     """The real ZED 2i file (12 frames) with its calibration, in a folder that may be read."""

@@ -16,6 +16,7 @@ from labeling.jobs.ingest import cropped_mask, frame_id
 from labeling.jobs.models import Detection, Frame, ProcessingJob, StageRun, Track
 from labeling.jobs.runner import job_folder
 from pipeline.storage.journal import Journal
+from tests.factories import LabelClassFactory
 from tests.labeling.jobs.outputs import rows_of, tree_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,27 +40,43 @@ def work_on(job):
     return job
 
 
-def test_extraction_leaves_files_rows_and_a_full_account(manager, recording):
-    job = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
+_undisturbed = []
+
+
+@pytest.fixture
+def undisturbed(manager, street_recording):
+    """What an extraction that nobody disturbs leaves: its tree and its rows. Done once."""
+    if not _undisturbed:
+        job = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
+        _undisturbed.append((tree_of(job_folder(job)), rows_of(job)))
+    return _undisturbed[0]
+
+
+def left_by(job):
+    return tree_of(job_folder(job)), rows_of(job)
+
+
+def test_extraction_leaves_files_rows_and_a_full_account(manager, street_recording):
+    job = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
     assert (job.status, job.error, job.progress) == (WorkStatus.COMPLETED, "", 1.0)
     [sequence] = job.sequences.all()
     frames = list(sequence.frames.order_by("number"))
-    assert [frame.number for frame in frames] == list(range(12))
+    assert [frame.number for frame in frames] == list(range(8))
     assert all(frame.id == frame_id(sequence.pk, frame.number) for frame in frames)
     assert all(frame.has_depth and frame.has_right and frame.processing_time > 0 for frame in frames)
     assert (sequence.metric, sequence.camera["metric"]) == (True, True)
     folder = job_folder(job) / sequence.name
-    assert len(list((folder / "image_left").glob("*.png"))) == 12
+    assert len(list((folder / "image_left").glob("*.png"))) == 8
     registry = json.loads((folder / "frame_registry.json").read_text())
     assert [row["timestamp_ns"] for row in registry["frames"]] == [frame.timestamp_ns for frame in frames]
     [run] = sequence.stage_runs.all()
-    assert (run.status, run.cursor, run.total, run.bad_frames) == (WorkStatus.COMPLETED, 12, 12, 0)
+    assert (run.status, run.cursor, run.total, run.bad_frames) == (WorkStatus.COMPLETED, 8, 8, 0)
     assert run.elapsed_s > 0
     assert run.started_at < run.finished_at
 
 
-def test_progress_only_grows_and_each_event_follows_the_last(manager, recording):
-    job = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
+def test_progress_only_grows_and_each_event_follows_the_last(manager, street_recording):
+    job = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
     events = LiveEvent.objects.filter(topic=topic_of(job)).order_by("seq")
     assert [event.seq for event in events] == list(range(1, job.event_seq + 1))
     progress = [event.payload["progress"] for event in events if event.payload["type"] == "progress"]
@@ -69,8 +86,10 @@ def test_progress_only_grows_and_each_event_follows_the_last(manager, recording)
     assert kinds == {"status", "progress", "log", "thumbnail"}
 
 
-def test_all_four_stages_fill_detections_boxes_and_tracks(manager, dataset, recording):
-    job = work_on(new_job(manager, recording, dataset, confidence_threshold=0.1, segmenter="geometric"))
+def test_all_four_stages_fill_detections_boxes_and_tracks(manager, dataset, street_recording):
+    size = {"height_m": 1.53, "width_m": 1.63, "length_m": 3.88}
+    LabelClassFactory(dataset=dataset, number=3, name="car", **size)
+    job = work_on(new_job(manager, street_recording, dataset, confidence_threshold=0.1, segmenter="geometric"))
     assert (job.status, job.error) == (WorkStatus.COMPLETED, "")
     [sequence] = job.sequences.all()
     folder = job_folder(job) / sequence.name
@@ -88,20 +107,20 @@ def test_all_four_stages_fill_detections_boxes_and_tracks(manager, dataset, reco
         if detection.location_x is not None:
             assert detection.location_z > 0
             assert min(detection.height_m, detection.width_m, detection.length_m) > 0
-    assert selectors.totals(job)["frames"] == 12
+    assert selectors.totals(job)["frames"] == 8
 
 
-def test_a_slice_that_ends_early_is_gone_on_with_to_the_same_result(manager, recording, settings, monkeypatch):
-    whole = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
-    pieces = new_job(manager, recording, stages_to_run=["extraction"])
+def test_a_slice_that_ends_early_is_gone_on_with_to_the_same_result(
+    manager, street_recording, undisturbed, monkeypatch
+):
+    pieces = new_job(manager, street_recording, stages_to_run=["extraction"])
     monkeypatch.setattr("core.work.Lease.slice_over", property(lambda lease: True))
     for _ in range(30):
         if work_on(pieces).status == WorkStatus.COMPLETED:
             break
         monkeypatch.setattr("core.work.Lease.slice_over", property(EveryThird()))
     assert pieces.status == WorkStatus.COMPLETED
-    assert tree_of(job_folder(pieces)) == tree_of(job_folder(whole))
-    assert rows_of(pieces) == rows_of(whole)
+    assert left_by(pieces) == undisturbed
 
 
 class EveryThird:
@@ -115,11 +134,10 @@ class EveryThird:
         return self.asked % 3 == 0
 
 
-def test_a_paused_job_stops_between_two_frames_and_goes_on_there(manager, recording, monkeypatch):
+def test_a_paused_job_stops_between_two_frames_and_goes_on_there(manager, street_recording, undisturbed, monkeypatch):
     monkeypatch.setattr("labeling.jobs.runner.BEAT_SECONDS", 0)
     monkeypatch.setattr("labeling.jobs.runner.COMMIT_FRAMES", 1)
-    whole = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
-    job = new_job(manager, recording, stages_to_run=["extraction"])
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
     asked = []
 
     def pause_after_four(lease):
@@ -132,74 +150,71 @@ def test_a_paused_job_stops_between_two_frames_and_goes_on_there(manager, record
         patch.setattr("core.work.Lease.slice_over", property(pause_after_four))
         work_on(job)
     assert job.status == WorkStatus.PAUSED
-    assert 4 <= job.frames.count() < 12
+    assert 4 <= job.frames.count() < 8
     [stage] = selectors.job_state(job)["stages"]
     assert stage["status"] == "paused"
     services.resume_job(job=job, user=manager)
     work_on(job)
     assert job.status == WorkStatus.COMPLETED
-    assert tree_of(job_folder(job)) == tree_of(job_folder(whole))
-    assert rows_of(job) == rows_of(whole)
+    assert left_by(job) == undisturbed
 
 
-def test_rows_that_a_killed_worker_did_not_write_follow_from_the_journal(manager, recording):
+def test_rows_that_a_killed_worker_did_not_write_follow_from_the_journal(manager, street_recording, undisturbed):
     """Killed after the last frame's line in the journal and before any commit: rows come, no frame is done again."""
-    whole = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
-    job = new_job(manager, recording, stages_to_run=["extraction"])
-    shutil.copytree(job_folder(whole), job_folder(job))
+    done = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
+    shutil.copytree(job_folder(done), job_folder(job))
     images = {path: path.stat().st_mtime_ns for path in job_folder(job).rglob("*.png")}
     assert work_on(job).status == WorkStatus.COMPLETED
     assert {path: path.stat().st_mtime_ns for path in job_folder(job).rglob("*.png")} == images
-    assert rows_of(job) == rows_of(whole)
+    assert left_by(job) == undisturbed
 
 
-def test_a_restarted_job_removes_what_was_there_and_gives_the_same(manager, recording):
-    whole = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
-    job = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
+def test_a_restarted_job_removes_what_was_there_and_gives_the_same(manager, street_recording, undisturbed):
+    job = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
     ProcessingJob.objects.filter(pk=job.pk).update(status=WorkStatus.FAILED)
-    (job_folder(job) / "test" / "left_over.txt").write_text("from the former run")
+    (job_folder(job) / "demo" / "left_over.txt").write_text("from the former run")
     job.refresh_from_db()
     services.restart_job(job=job, user=manager)
     assert (job.progress, job.clear_outputs) == (0, True)
     work_on(job)
     assert (job.status, job.clear_outputs) == (WorkStatus.COMPLETED, False)
-    assert tree_of(job_folder(job)) == tree_of(job_folder(whole))
-    assert rows_of(job) == rows_of(whole)
+    assert left_by(job) == undisturbed
 
 
-def test_a_restart_waits_for_the_worker_of_the_former_run(manager, recording):
-    job = work_on(new_job(manager, recording, stages_to_run=["extraction"]))
+def test_a_restart_waits_for_the_worker_of_the_former_run(manager, street_recording):
+    job = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
     ProcessingJob.objects.filter(pk=job.pk).update(status=WorkStatus.CANCELLED)
     job.refresh_from_db()
     services.restart_job(job=job, user=manager)
-    with Journal(job_folder(job) / "test" / ".journal" / "extraction.jsonl"):
+    with Journal(job_folder(job) / "demo" / ".journal" / "extraction.jsonl"):
         assert work_on(job).status == WorkStatus.RUNNING
-        assert len(list(job_folder(job).rglob("image_left/*.png"))) == 12
+        assert len(list(job_folder(job).rglob("image_left/*.png"))) == 8
     assert work_on(job).status == WorkStatus.COMPLETED
 
 
-def test_a_recording_that_vanished_fails_the_job_with_a_sentence(manager, recording):
-    job = new_job(manager, recording, stages_to_run=["extraction"])
-    recording.unlink()
+def test_a_recording_that_vanished_fails_the_job_with_a_sentence(manager, street_recording):
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
+    street_recording.unlink()
     work_on(job)
     assert job.status == WorkStatus.FAILED
-    assert "test.svo2" in job.error
+    assert "demo.svo2" in job.error
     assert StageRun.objects.get(sequence__job=job).status == WorkStatus.FAILED
     assert job.log_lines.filter(level="error").count() == 1
 
 
-def test_a_class_that_was_deleted_meanwhile_fails_the_job_with_its_name(manager, dataset, recording):
-    job = new_job(manager, recording, dataset, stages_to_run=["extraction", "segmentation"])
+def test_a_class_that_was_deleted_meanwhile_fails_the_job_with_its_name(manager, dataset, street_recording):
+    job = new_job(manager, street_recording, dataset, stages_to_run=["extraction", "segmentation"])
     dataset.label_classes.filter(name="chair").delete()
     assert work_on(job).status == WorkStatus.FAILED
     assert "“chair”" in job.error
 
 
-def test_the_diversity_filter_keeps_fewer_frames_and_all_inputs_count(manager, recording):
+def test_the_diversity_filter_keeps_fewer_frames_and_all_inputs_count(manager, street_recording):
     job = work_on(
         new_job(
             manager,
-            recording,
+            street_recording,
             stages_to_run=["extraction"],
             enable_diversity_filter=True,
             similarity_threshold=64.0,
@@ -208,12 +223,12 @@ def test_the_diversity_filter_keeps_fewer_frames_and_all_inputs_count(manager, r
     )
     assert Frame.objects.filter(job=job).count() == 1
     run = StageRun.objects.get(sequence__job=job)
-    assert (run.cursor, run.total) == (12, 12)
+    assert (run.cursor, run.total) == (8, 8)
 
 
-def test_a_lease_is_renewed_while_one_piece_of_work_is_long(manager, recording, settings):
+def test_a_lease_is_renewed_while_one_piece_of_work_is_long(manager, street_recording, settings):
     settings.WORK_LEASE_SECONDS = 1
-    lease = work._claim(ProcessingJob, str(new_job(manager, recording, stages_to_run=["extraction"]).pk))
+    lease = work._claim(ProcessingJob, str(new_job(manager, street_recording, stages_to_run=["extraction"]).pk))
     renewed = threading.Event()
     beat = lease.beat
     lease.beat = lambda: renewed.set()

@@ -1,0 +1,75 @@
+"""`manage.py up`, really started and really killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.core.running import ROOT, Fovea
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def fovea(tmp_path_factory):
+    fovea = Fovea(tmp_path_factory.mktemp("up"))
+    fovea.ready_after = fovea.up()
+    yield fovea
+    fovea.kill_everything()
+
+
+def test_it_is_ready_in_ten_seconds_on_a_fresh_home(fovea):
+    assert fovea.ready_after < 10
+    fovea.wait(lambda: f"http://localhost:{fovea.port}/" in fovea.log.read_text(), 5)
+
+
+def test_idle_it_needs_less_than_300_mb(fovea):
+    fovea.wait(lambda: len(fovea.pids("worker")) >= 6, 20)
+    assert fovea.memory_pss() < 300e6
+
+
+def test_a_killed_web_server_comes_back_and_refuses_nobody_meanwhile(fovea):
+    [before] = fovea.pids("web")
+    os.kill(before, signal.SIGKILL)
+    with socket.create_connection(("127.0.0.1", fovea.port), timeout=15) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert fovea.pids("web") != [before]
+
+
+@pytest.mark.parametrize("which", ["main", "sentinel", "idle"])
+def test_a_killed_worker_process_ends_its_cluster_and_a_new_one_starts(fovea, which):
+    fovea.wait(lambda: len(fovea.pids("worker")) >= 6, 20)
+    before = fovea.pids("worker")
+    os.kill(before[{"main": 0, "sentinel": 1, "idle": 2}[which]], signal.SIGKILL)
+    fovea.wait(lambda: not set(before) & set(fovea.pids("worker")), 15)
+    fovea.wait(lambda: len(fovea.pids("worker")) >= len(before), 20)
+
+
+def test_a_second_one_on_the_same_port_says_so(fovea):
+    second = subprocess.run(
+        [sys.executable, "manage.py", "up", f"--port={fovea.port}"],
+        cwd=ROOT, env=fovea.environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{fovea.port}: Address already in use" in second.stderr
+
+
+def test_when_it_is_killed_nothing_is_left(fovea):
+    os.kill(fovea.process.pid, signal.SIGKILL)
+    fovea.ended()
+    left = Fovea.processes
+    deadline = 50
+    while left(fovea) and deadline:
+        deadline -= 1
+        signal.sigtimedwait([], 0.1)
+    assert left(fovea) == {}
+
+
+def test_started_again_it_stops_cleanly_and_soon(fovea):
+    fovea.up()
+    assert fovea.stop() < 8
+    assert fovea.processes() == {}
