@@ -1,6 +1,7 @@
 """The demo's steps, each through the same services the web application calls. Running it again finds what is there."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from labeling.datasets import services as datasets
 from labeling.datasets.models import Dataset, LabelClass, Operation
 from labeling.jobs import services as jobs
 from labeling.jobs.models import Detection, ProcessingJob, Track
-from pipeline.simulation.recording import DemoRecording, ground_truth_frames, write_demo_recording
+from pipeline.simulation.recording import SERIAL, DemoRecording, write_demo_recording
 from pipeline.simulation.scene import CLASSES
-from pipeline.simulation.scoring import PredictedObject, Score, score
+from pipeline.simulation.scoring import PredictedBox, Score, score
 from training import services as training
 from training.models import TrainingDataset
 
 EMAIL = "admin@localhost.localdomain"
 NAME = "Street corner"
 FRAMES = 60
+BOX_COLUMNS = ("location_x", "location_y", "location_z", "height_m", "width_m", "length_m", "rotation_y")
 
 
 def recordings_folder() -> Path:
@@ -34,7 +36,7 @@ def record(folder: Path, frames: int, progress: Callable[[int, int], None]) -> D
     marker = folder / ".frames"
     if marker.exists() and marker.read_text() == str(frames):
         progress(frames, frames)
-        return DemoRecording.in_folder(folder)
+        return DemoRecording(folder / "demo.svo2", folder / f"SN{SERIAL}.conf", folder / "ground_truth.json")
     marker.unlink(missing_ok=True)
     recording = write_demo_recording(folder, frames=frames, progress=progress)
     marker.write_text(str(frames))
@@ -121,27 +123,17 @@ class Demo:
         )
 
     def result(self, job: ProcessingJob, export: TrainingDataset) -> Result:
-        truth = ground_truth_frames(self.recording.ground_truth)
+        truth = json.loads(self.recording.ground_truth.read_text())
         return Result(job, export, score(_predicted(job), truth))
 
 
-def _predicted(job: ProcessingJob) -> Iterator[PredictedObject]:
-    located = Detection.objects.filter(job=job, location_z__isnull=False).select_related(
-        "frame", "label_class", "track"
-    )
-    for detection in located.iterator():
-        yield PredictedObject(
-            index=detection.frame.source_index,
-            class_name=detection.label_class.name,
-            track_id=detection.track.number if detection.track else None,
-            confidence=detection.confidence,
-            box=(
-                detection.location_x,
-                detection.location_y,
-                detection.location_z,
-                detection.height_m,
-                detection.width_m,
-                detection.length_m,
-                detection.rotation_y,
-            ),
-        )
+def _predicted(job: ProcessingJob) -> dict[int, list[PredictedBox]]:
+    """The job's 3D boxes by index of the recording's frame."""
+    predicted: dict[int, list[PredictedBox]] = {
+        index: [] for index in job.frames.values_list("source_index", flat=True)
+    }
+    located = Detection.objects.filter(job=job, location_z__isnull=False)
+    columns = ("frame__source_index", "label_class__name", "track__number", *BOX_COLUMNS)
+    for index, class_name, track, *box in located.values_list(*columns).iterator():
+        predicted[index].append(PredictedBox(box, class_name, track))
+    return predicted

@@ -41,7 +41,7 @@ def _reconstruction(config: PipelineConfig, segmenter: str) -> Stage:
 def _tracking(config: PipelineConfig, segmenter: str) -> Stage:
     from pipeline.stages.tracking import Tracking
 
-    return Tracking()
+    return Tracking(confidence_threshold=config.confidence_threshold)
 
 
 _BUILDERS: Final[dict[str, Callable[[PipelineConfig, str], Stage]]] = {

@@ -11,12 +11,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from tqdm import tqdm
 
 from core.models import LeasedWork, WorkStatus
 from training import demo
-
-WIDTH = 28
+from training.terminal import ProgressBars
 
 
 class Command(BaseCommand):
@@ -48,20 +46,17 @@ class Command(BaseCommand):
                 application.wait(timeout=30)
 
     def _run(self, frames: int) -> demo.Result:
-        folder = demo.recordings_folder()
-        with _bar("Recording the scene", frames) as bar:
-            recording = demo.record(folder, frames, lambda done, _total: _advance(bar, done))
-        work = demo.Demo(recording)
-        with _bar("Looking for recordings", 100) as bar:
-            _wait(work.scan(), bar)
-        with _bar("Preparing them", 100) as bar:
-            _wait(work.prepare(), bar)
-        job = work.process()
-        with _bar("Processing", 100) as bar:
-            _wait(job, bar)
-        export = work.export(job)
-        with _bar("Exporting KITTI and COCO", 100) as bar:
-            _wait(export, bar)
+        with ProgressBars() as bars:
+            recording = demo.record(
+                demo.recordings_folder(), frames, lambda done, total: bars.show("recording the scene", done, total)
+            )
+            work = demo.Demo(recording)
+            _wait(work.scan(), "looking for recordings", bars)
+            _wait(work.prepare(), "preparing them", bars)
+            job = work.process()
+            _wait(job, "processing", bars)
+            export = work.export(job)
+            _wait(export, "exporting KITTI and COCO", bars)
         return work.result(job, export)
 
     @contextmanager
@@ -95,32 +90,12 @@ def _password() -> str:
     return kept.read_text().splitlines()[1] if kept.exists() else "(the one you chose)"
 
 
-def _bar(title: str, total: int) -> "tqdm[Any]":
-    return tqdm(
-        total=total,
-        desc=f"→ {title:<{WIDTH}}",
-        bar_format="{desc} {bar:30} {percentage:3.0f} %  {elapsed}  {postfix}",
-        ascii=" ━" if sys.stdout.isatty() else " #",
-        file=sys.stdout,
-        disable=None if sys.stdout.isatty() else False,
-        mininterval=0.1 if sys.stdout.isatty() else 10,
-    )
-
-
-def _advance(bar: "tqdm[Any]", done: float) -> None:
-    bar.update(done - bar.n)
-
-
-def _wait(row: LeasedWork, bar: "tqdm[Any]") -> None:
+def _wait(row: LeasedWork, what: str, bars: ProgressBars) -> None:
     """Follow the workers' progress on `row` to its end."""
-    while True:
-        row.refresh_from_db()
-        bar.set_postfix_str(getattr(row, "current_stage", "") or "", refresh=False)
-        _advance(bar, round(100 * row.progress, 1))
-        if row.status == WorkStatus.COMPLETED:
-            bar.set_postfix_str("", refresh=False)
-            _advance(bar, 100)
-            return
-        if row.status in (WorkStatus.FAILED, WorkStatus.CANCELLED, WorkStatus.PAUSED):
-            raise CommandError(f"{row} is {row.status}. {row.error}")
+    while row.status == WorkStatus.RUNNING:
+        bars.show(what, row.progress, 1, getattr(row, "current_stage", ""))
         time.sleep(0.2)
+        row.refresh_from_db()
+    if row.status != WorkStatus.COMPLETED:
+        raise CommandError(f"{row} is {row.status}. {row.error}")
+    bars.show(what, 1, 1)
