@@ -7,6 +7,7 @@ from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from accounts.models import Role, User
+from core.work import status_payload
 from labeling.datasets.models import (
     Calibration,
     Dataset,
@@ -56,8 +57,7 @@ def file_totals(dataset: Dataset) -> dict[str, Any]:
         usable=Count("pk", filter=usable),
         found=Count("pk", filter=Q(status="found")),
         broken=Count("pk", filter=Q(status__in=("broken", "missing"))),
-        metric=Count("pk", filter=usable & Q(metric=True)),
-        not_metric=Count("pk", filter=usable & Q(metric=False)),
+        metric_files=Count("pk", filter=usable & Q(metric=True)),
         prepared=Count("pk", filter=Q(prepared_at__isnull=False)),
         duplicates=Count("pk", filter=Q(duplicate_of__isnull=False)),
         frames=Coalesce(Sum("frame_count"), 0),
@@ -85,6 +85,11 @@ def calibrations(dataset: Dataset) -> QuerySet[Calibration]:
 def operations(user: User) -> QuerySet[Operation]:
     visible = Dataset.objects.for_user(user)
     return Operation.objects.filter(dataset__in=visible).select_related("dataset", "created_by").defer("work_list")
+
+
+def operation_state(operation: Operation) -> dict[str, Any]:
+    """What a listener is told first."""
+    return {**status_payload(operation), "cursor": operation.cursor, "total": operation.total}
 
 
 def active_operations(dataset: Dataset) -> QuerySet[Operation]:
