@@ -56,7 +56,8 @@ class Geometric:
     """Segmenter "geometric".
 
     max_range: metres beyond which depth is not trusted. min_pixels: at work size. clearance: height above the ground
-    where objects begin. gap: metres of free ground between two objects.
+    where objects begin, at least; clearance_per_metre: … and per metre of distance, because depth errors lift far
+    ground. gap: metres of free ground between two objects.
     """
 
     classes: tuple[ClassSpec, ...]
@@ -65,6 +66,7 @@ class Geometric:
     max_range: float = 16.0
     min_pixels: int = 90
     clearance: float = 0.12
+    clearance_per_metre: float = 0.034
     gap: float = 0.10
 
     def segment(self, views: Sequence[View]) -> list[list[Instance]]:
@@ -84,7 +86,7 @@ class Geometric:
             return []
         x, z, height = placed
         tallest = max((size[0] for each in self.classes if (size := typical_size(each))), default=2.0)
-        low = np.maximum(self.clearance, 0.022 * depth)
+        low = np.maximum(self.clearance, self.clearance_per_metre * depth)
         standing = valid & (height > low) & (depth < self.max_range)
         standing &= ~self._structures(x, z, height, standing, 1.45 * tallest)
         standing &= height < 1.45 * tallest
@@ -313,9 +315,13 @@ def _nearer_around(mask: Mask, depth: Floats) -> _Hidden:
     last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
     lowest = mask.shape[0] - 1 - mask[::-1].argmax(axis=0)[columns]
     left, right = depth[rows, np.maximum(first - 6, 0)], depth[rows, np.minimum(last + 6, mask.shape[1] - 1)]
-    under = depth[np.minimum(lowest + 7, mask.shape[0] - 1), columns]
     aside = max(np.count_nonzero(left < behind), np.count_nonzero(right < behind)) > 0.2 * rows.size
-    return _Hidden(bool(aside), bool(np.count_nonzero(under < behind) > 0.4 * columns.size))
+    below = False
+    for drop in (7, 14):  # right below the rim of what is in front the matcher often has no answer
+        under = depth[np.minimum(lowest + drop, mask.shape[0] - 1), columns]
+        known = np.count_nonzero(np.isfinite(under))
+        below |= bool(known > 0.25 * columns.size and np.count_nonzero(under < behind) > 0.5 * known)
+    return _Hidden(bool(aside or below), bool(below))
 
 
 def guided_filter(image: NDArray[np.uint8], values: Floats, radius: int, eps: float) -> Floats:

@@ -152,7 +152,7 @@ class _Camera:
 def write_demo_recording(
     folder: Path,
     *,
-    frames: int = 72,
+    frames: int = 60,
     seed: int = 7,
     resolution: str = "VGA",
     workers: int | None = None,

@@ -205,7 +205,7 @@ class Stage:
         actors = [_Figure(actor.id, actor.parts(time), *actor.path.at(time)) for actor in scene.actors]
         self.figures += actors
         self._standing = _standing_light(scene)
-        self._moving = _GroundLight.of(actors, (-10.0, 11.0), (1.0, 14.5), 0.025)
+        self._moving = _GroundLight.of(actors, (-10.0, 11.0), (1.0, 14.5), 0.035)
         self.parts = [(figure, i) for figure in self.figures for i in range(len(figure.parts))]
 
     def picture(
