@@ -16,3 +16,88 @@ class AnnotationFilterSerializer(serializers.Serializer[Any]):
     )
     excluded_frame_ids = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=MAX_EXCLUSIONS)
     min_confidence = serializers.FloatField(min_value=0, max_value=1, required=False)
+
+
+class ClassStatisticsSerializer(serializers.Serializer[Any]):
+    class_id = serializers.IntegerField()
+    class_name = serializers.CharField()
+    color = serializers.CharField()
+    total_count = serializers.IntegerField(help_text="Detections of the class")
+    frame_count = serializers.IntegerField(help_text="Frames that contain it")
+    average_confidence = serializers.FloatField()
+    min_confidence = serializers.FloatField()
+    max_confidence = serializers.FloatField()
+
+
+class AnnotationStatsSerializer(serializers.Serializer[Any]):
+    classes = ClassStatisticsSerializer(many=True)
+    total_annotations = serializers.IntegerField()
+    total_frames = serializers.IntegerField()
+
+
+class MaskSerializer(serializers.Serializer[Any]):
+    left = serializers.IntegerField(help_text="Column of the frame where the mask's rectangle begins")
+    top = serializers.IntegerField()
+    size = serializers.ListField(child=serializers.IntegerField(), help_text="[height, width] of the rectangle")
+    counts = serializers.CharField(help_text="COCO compressed RLE of the rectangle")
+
+
+class Box3DSerializer(serializers.Serializer[Any]):
+    location = serializers.ListField(
+        child=serializers.FloatField(), help_text="Centre of the bottom face, rectified left camera, metres"
+    )
+    dimensions_hwl = serializers.ListField(child=serializers.FloatField(), help_text="Metres")
+    rotation_y = serializers.FloatField(help_text="Radians about +Y")
+    points_used = serializers.IntegerField()
+
+
+class DetectionSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    camera = serializers.CharField()
+    instance = serializers.IntegerField()
+    class_id = serializers.IntegerField()
+    class_name = serializers.CharField()
+    color = serializers.CharField()
+    confidence = serializers.FloatField()
+    bbox = serializers.ListField(child=serializers.FloatField(), help_text="[x, y, width, height] in pixels")
+    area = serializers.IntegerField()
+    mask = MaskSerializer(allow_null=True)
+    box_3d = Box3DSerializer(allow_null=True)
+    truncated = serializers.FloatField()
+    occluded = serializers.IntegerField()
+    track_id = serializers.IntegerField(allow_null=True)
+    top_predictions = serializers.ListField(child=serializers.DictField())
+    source = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class FrameMediaSerializer(serializers.Serializer[Any]):
+    left = serializers.CharField()
+    right = serializers.CharField(allow_null=True)
+    depth = serializers.CharField(allow_null=True)
+    thumbnail = serializers.CharField()
+
+
+class FrameSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    job = serializers.UUIDField()
+    sequence = serializers.UUIDField()
+    sequence_name = serializers.CharField()
+    number = serializers.IntegerField()
+    source_index = serializers.IntegerField()
+    timestamp_ns = serializers.IntegerField()
+    width = serializers.IntegerField()
+    height = serializers.IntegerField()
+    dhash = serializers.CharField()
+    motion_score = serializers.FloatField()
+    depth_coverage = serializers.FloatField()
+    processing_time = serializers.FloatField()
+    version = serializers.IntegerField()
+    media = FrameMediaSerializer()
+    detections = DetectionSerializer(many=True)
+
+
+class FramePageSerializer(serializers.Serializer[Any]):
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True, help_text="Always null: pages go forward")
+    results = FrameSerializer(many=True)

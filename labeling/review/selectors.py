@@ -1,0 +1,184 @@
+"""What review reads: statistics per class, frames with what was found in them."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db.models import Avg, Count, Max, Min, QuerySet
+from django.urls import reverse
+
+from accounts.models import User
+from labeling.jobs.models import Detection, Frame, ProcessingJob
+from labeling.jobs.models import Sequence as JobSequence
+from labeling.review.filters import AnnotationFilter
+
+DETECTION_COLUMNS = (
+    "id",
+    "frame_id",
+    "camera",
+    "instance",
+    "label_class_id",
+    "label_class__number",
+    "label_class__name",
+    "label_class__color",
+    "track__number",
+    "confidence",
+    "x",
+    "y",
+    "width",
+    "height",
+    "area",
+    "top_predictions",
+    "location_x",
+    "location_y",
+    "location_z",
+    "height_m",
+    "width_m",
+    "length_m",
+    "rotation_y",
+    "truncated",
+    "occluded",
+    "points_used",
+    "source",
+    "version",
+)
+MASK_COLUMNS = ("mask__left", "mask__top", "mask__width", "mask__height", "mask__counts")
+
+
+def class_statistics(job: ProcessingJob, filters: AnnotationFilter | None = None) -> list[dict[str, Any]]:
+    """Per class: detections, frames they are in, average, least and greatest confidence. One aggregate."""
+    rows = (filters or AnnotationFilter()).detections(Detection.objects.filter(job=job).order_by())
+    grouped = rows.values("label_class__number", "label_class__name", "label_class__color").annotate(
+        total_count=Count("pk"),
+        frame_count=Count("frame", distinct=True),
+        average_confidence=Avg("confidence"),
+        min_confidence=Min("confidence"),
+        max_confidence=Max("confidence"),
+    )
+    return [
+        {
+            "class_id": row.pop("label_class__number"),
+            "class_name": row.pop("label_class__name"),
+            "color": row.pop("label_class__color"),
+            **row,
+        }
+        for row in grouped.order_by("label_class__number")
+    ]
+
+
+def totals(statistics: Iterable[dict[str, Any]], job: ProcessingJob, filters: AnnotationFilter) -> dict[str, int]:
+    """Detections counted, and frames that the filter leaves."""
+    return {
+        "total_annotations": sum(row["total_count"] for row in statistics),
+        "total_frames": filters.frames(job.frames.order_by()).count(),
+    }
+
+
+def frames(user: User) -> QuerySet[Frame]:
+    """Frames of the jobs `user` may see, with their sequence."""
+    return Frame.objects.filter(job__in=ProcessingJob.objects.for_user(user)).select_related("sequence", "job")
+
+
+def frames_of(job: ProcessingJob) -> QuerySet[Frame]:
+    return Frame.objects.filter(job=job).select_related("sequence", "job")
+
+
+def frame_batch(rows: Sequence[Frame], *, masks: bool = True) -> list[dict[str, Any]]:
+    """`rows` as JSON values, each with its detections; two queries however many rows."""
+    columns = DETECTION_COLUMNS + (MASK_COLUMNS if masks else ())
+    found: dict[uuid.UUID, list[dict[str, Any]]] = {row.pk: [] for row in rows}
+    detections = Detection.objects.filter(frame__in=list(found)).order_by("camera", "instance", "pk")
+    for row in detections.values_list(*columns):
+        values = dict(zip(columns, row, strict=True))
+        found[values["frame_id"]].append(detection_json(values))
+    return [frame_json(row) | {"detections": found[row.pk]} for row in rows]
+
+
+def frame_json(frame: Frame) -> dict[str, Any]:
+    """A frame without its detections. Addresses of media change when their content may have."""
+    revision = media_revision(frame)
+
+    def media(name: str, *arguments: Any) -> str:
+        return f"{reverse(f'review:{name}', args=[frame.pk, *arguments])}?v={revision}"
+
+    return {
+        "id": str(frame.pk),
+        "job": str(frame.job_id),
+        "sequence": str(frame.sequence_id),
+        "sequence_name": frame.sequence.name,
+        "number": frame.number,
+        "source_index": frame.source_index,
+        "timestamp_ns": frame.timestamp_ns,
+        "width": frame.width,
+        "height": frame.height,
+        "dhash": frame.dhash,
+        "motion_score": frame.motion_score,
+        "depth_coverage": frame.depth_coverage,
+        "processing_time": frame.processing_time,
+        "version": frame.version,
+        "media": {
+            "left": media("image", "left"),
+            "right": media("image", "right") if frame.has_right else None,
+            "depth": media("depth") if frame.has_depth else None,
+            "thumbnail": media("thumbnail"),
+        },
+    }
+
+
+def media_revision(frame: Frame) -> str:
+    """Part of every media address: a job that is restarted makes its images anew."""
+    started = frame.job.started_at
+    return f"{int(started.timestamp()) if started else 0:x}-{frame.version}"
+
+
+def detection_json(row: dict[str, Any]) -> dict[str, Any]:
+    has_box = row["location_x"] is not None
+    mask = None
+    if row.get("mask__counts") is not None:
+        mask = {
+            "left": row["mask__left"],
+            "top": row["mask__top"],
+            "size": [row["mask__height"], row["mask__width"]],
+            "counts": row["mask__counts"],
+        }
+    return {
+        "id": row["id"],
+        "camera": row["camera"],
+        "instance": row["instance"],
+        "class_id": row["label_class__number"],
+        "class_name": row["label_class__name"],
+        "color": row["label_class__color"],
+        "confidence": row["confidence"],
+        "bbox": [row["x"], row["y"], row["width"], row["height"]],
+        "area": row["area"],
+        "mask": mask,
+        "box_3d": {
+            "location": [row["location_x"], row["location_y"], row["location_z"]],
+            "dimensions_hwl": [row["height_m"], row["width_m"], row["length_m"]],
+            "rotation_y": row["rotation_y"],
+            "points_used": row["points_used"],
+        }
+        if has_box
+        else None,
+        "truncated": row["truncated"],
+        "occluded": row["occluded"],
+        "track_id": row["track__number"],
+        "top_predictions": row["top_predictions"],
+        "source": row["source"],
+        "version": row["version"],
+    }
+
+
+def sequence_overview(job: ProcessingJob) -> list[dict[str, Any]]:
+    """The sequences of a job with how many frames they kept, and their camera. One query."""
+    rows = JobSequence.objects.filter(job=job).annotate(frame_count=Count("frames")).order_by("position")
+    return [
+        {
+            "id": str(row.pk),
+            "name": row.name,
+            "frame_count": row.frame_count,
+            "camera": row.camera,
+            "metric": row.metric,
+        }
+        for row in rows
+    ]
