@@ -120,6 +120,7 @@ IDS: dict[str, Callable[[World], Any]] = {
     "frames": lambda world: world.frame.pk,
     "tracks": lambda world: world.track.pk,
     "detections": lambda world: world.detection.pk,
+    "masks": lambda world: world.detection.pk,
     "training-datasets": lambda world: world.training_dataset.pk,
     "api-keys": lambda world: world.api_key.pk,
 }
@@ -132,6 +133,8 @@ WORDS: dict[str, Any] = {
     "view": "left",
     "camera": "left",
     "kind": "left",
+    "eye": "left",
+    "verb": "start",
     "stage": "extraction",
     "name": "a",
     "uidb64": "MQ",

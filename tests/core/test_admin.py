@@ -218,3 +218,25 @@ def test_a_filtered_list_is_counted_only_so_far(monkeypatch):
     assert COUNTED > 1000
     assert EstimatingPaginator(Dataset.objects.order_by("pk"), 50).count == 5
     assert EstimatingPaginator(Dataset.objects.filter(name__startswith="d").order_by("pk"), 50).count == 3
+
+
+def test_rows_are_found_by_their_exact_id_by_what_they_belong_to_and_by_name(client, superuser):
+    client.force_login(superuser)
+    wanted, other = DatasetFactory(name="street corner"), DatasetFactory(name="car park")
+    for term in (str(wanted.pk), "street", " corner "):
+        page = client.get(address(Dataset, "changelist"), {"q": term}).content.decode()
+        assert str(wanted.pk) in page
+        assert str(other.pk) not in page
+    membership, _ = MembershipFactory(dataset=wanted), MembershipFactory(dataset=other)
+    page = client.get(address(Membership, "changelist"), {"q": membership.user.email}).content.decode()
+    assert address(Membership, "change", membership.pk) in page
+    assert "1 result" in page
+    assert "0 results" in client.get(address(Membership, "changelist"), {"q": "nonsense"}).content.decode()
+
+
+def test_pages_show_each_row_once_in_order():
+    Dataset.objects.bulk_create(Dataset(name=f"d{number}") for number in range(7))
+    pages = EstimatingPaginator(Dataset.objects.order_by("-name"), 3)
+    assert [row.name for number in pages.page_range for row in pages.page(number)] == [
+        f"d{n}" for n in range(6, -1, -1)
+    ]
