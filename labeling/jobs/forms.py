@@ -18,6 +18,9 @@ STAGE_HELP = {
     "reconstruction": "An upright 3D box around each object, in KITTI's conventions. Needs segmentation.",
     "tracking": "One identity per object through the sequence (ByteTrack). Needs reconstruction.",
 }
+SEGMENTER_LABELS = {
+    "auto": "Automatic", "geometric": "Geometric", "deeplab": "DeepLab v3", "sam2": "SAM 2", "sam3": "SAM 3",
+}  # fmt: skip
 SEGMENTER_HELP = {
     "auto": "The best one that can run here for these recordings and classes.",
     "geometric": "Objects stand out from the ground as 3D clusters; classes by their typical sizes. Stereo only.",
@@ -102,7 +105,12 @@ class JobForm(forms.Form):
         chosen = self["segmenter"].value()
         auto = {"name": "auto", "available": True, "reason": "", "how_to_get": ""}
         return [
-            {**item, "help": SEGMENTER_HELP.get(item["name"], ""), "checked": item["name"] == chosen}
+            {
+                **item,
+                "label": SEGMENTER_LABELS.get(item["name"], item["name"]),
+                "help": SEGMENTER_HELP.get(item["name"], ""),
+                "checked": item["name"] == chosen,
+            }
             for item in [auto, *segmenters.statuses()]
         ]
 

@@ -41,8 +41,8 @@ class Ingest:
             "tracking": self._tracks,
         }
 
-    def store(self, stage: str, commits: Items[Commit]) -> uuid.UUID | None:
-        """Store the records of `commits`; gives the id of the newest frame they speak of."""
+    def store(self, stage: str, commits: Items[Commit]) -> int | None:
+        """Store the records of `commits`; gives the number of the newest frame they speak of."""
         if stage not in self._store:
             return None
         records = [record for commit in commits for record in commit.records]
@@ -54,7 +54,7 @@ class Ingest:
         else:
             numbers = [commit.cursor - 1 for commit in commits]  # their input frames are the kept ones
             self._times({commit.cursor - 1: commit.elapsed_s for commit in commits})
-        return frame_id(self.sequence.pk, max(numbers)) if numbers else None
+        return max(numbers, default=None)
 
     def finish(self, stage: str) -> None:
         """What can be said of a sequence only once its stage is done."""

@@ -20,8 +20,8 @@ from django.db.models.functions import Now
 from core.models import WorkStatus
 from core.work import Lease, Outcome
 from labeling.datasets.models import LabelClass
-from labeling.jobs import selectors
-from labeling.jobs.ingest import Ingest
+from labeling.jobs import selectors, services
+from labeling.jobs.ingest import Ingest, frame_id
 from labeling.jobs.models import Detection, DetectionMask, Frame, LogLine, ProcessingJob, StageRun, Track
 from labeling.jobs.segmenters import class_specs
 from pipeline.errors import PipelineError, Stopped
@@ -115,8 +115,7 @@ class JobRun:
 
     def log(self, text: str, level: LogLine.Level = LogLine.Level.INFO) -> dict[str, Any]:
         """Add a line to the job's log (inside the caller's transaction); gives the event that tells of it."""
-        line = LogLine.objects.create(job=self.job, text=text[:1000], level=level)
-        return log_event(line)
+        return services.log_event(services.log(self.job, text, level))
 
     def _check_classes(self) -> None:
         ids = [item["id"] for item in self.job.classes]
@@ -263,10 +262,10 @@ class SequenceRun:
                 events.append(
                     {
                         "type": "thumbnail",
-                        "frame": str(newest),
+                        "frame": str(frame_id(self.sequence.pk, newest)),
+                        "number": newest,
                         "stage": self.stage.name,
                         "sequence": self.sequence.name,
-                        "cursor": run.cursor,
                     }
                 )
 
@@ -312,7 +311,3 @@ class SequenceRun:
     def _save(self, *names: str) -> None:
         run = self.stage_run
         StageRun.objects.filter(pk=run.pk).update(**{name: getattr(run, name) for name in names})
-
-
-def log_event(line: LogLine) -> dict[str, Any]:
-    return {"type": "log", "level": line.level, "text": line.text, "at": line.created_at.isoformat()}

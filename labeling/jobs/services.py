@@ -1,9 +1,12 @@
 """What is done to jobs: created, started, paused, resumed, cancelled, restarted, renamed, deleted."""
 
 import re
+import shutil
+import subprocess
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from django.utils import timezone
 from accounts.models import User
 from core.audit import record
 from core.errors import ConflictError, FieldError
+from core.live import publish
 from core.models import WorkStatus
 from core.paths import PathError, resolve_allowed, resolve_stored
 from core.versioning import save_versioned
@@ -255,15 +259,27 @@ def sequence_name(path: Path, taken: set[str]) -> str:
     return name
 
 
+@cache
 def code_version() -> str:
+    """The release that runs, and in a checkout its commit."""
     try:
-        return f"fovea {version('fovea')}"
+        release = version("fovea")
     except PackageNotFoundError:
-        return "fovea (not installed)"
+        release = "unreleased"
+    command = ["git", "-C", str(settings.ASSETS), "rev-parse", "--short=12", "HEAD"]
+    if shutil.which("git") and (settings.ASSETS / ".git").exists():
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+        release += f" ({found})" if found else ""
+    return f"fovea {release}"
 
 
 def log(job: ProcessingJob, text: str, level: LogLine.Level = LogLine.Level.INFO) -> LogLine:
     return LogLine.objects.create(job=job, text=text[:1000], level=level)
+
+
+def log_event(line: LogLine) -> dict[str, Any]:
+    """What tells listeners of a line."""
+    return {"type": "log", "level": line.level, "text": line.text, "at": line.created_at.isoformat()}
 
 
 def start_job(*, job: ProcessingJob, user: User | None) -> ProcessingJob:
@@ -298,7 +314,7 @@ def restart_job(*, job: ProcessingJob, user: User | None) -> ProcessingJob:
 def _move(job: ProcessingJob, user: User | None, verb: str, told: str, **changes: Any) -> ProcessingJob:
     before = job.status
     transition(job, verb, **changes)
-    log(job, f"{told} by {user}." if user else f"{told}.")
+    publish(job, [log_event(log(job, f"{told} by {user}." if user else f"{told}."))])
     record(user, f"job.{verb}", job, before={"status": before}, after={"status": job.status})
     return job
 

@@ -67,17 +67,18 @@ for number in range({count}):
 """
 
 
+@pytest.fixture(scope="module")
+def fovea(tmp_path_factory):
+    fovea = Fovea(tmp_path_factory.mktemp("live"))
+    fovea.up("--web=2", "--workers=0")
+    fovea.cookie = session_of(fovea, "mira@example.org")
+    fovea.stranger = session_of(fovea, "sam@example.org")
+    yield fovea
+    fovea.kill_everything()
+
+
 @pytest.mark.slow
 class TestSockets:
-    @pytest.fixture(scope="class")
-    def fovea(self, tmp_path_factory):
-        fovea = Fovea(tmp_path_factory.mktemp("live"))
-        fovea.up("--web=2", "--workers=0")
-        fovea.cookie = session_of(fovea, "mira@example.org")
-        fovea.stranger = session_of(fovea, "sam@example.org")
-        yield fovea
-        fovea.kill_everything()
-
     @pytest.fixture
     def job(self, fovea):
         return fovea.shell(

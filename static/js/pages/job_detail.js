@@ -10,8 +10,8 @@ const find = (selector) => document.querySelector(selector);
 const KEYS = { s: "start", p: "pause", r: "resume", c: "cancel", x: "restart" };
 const MAX_THUMBNAILS = 12;
 const MAX_LINES = 500;
+const REFRESH_MS = 4000;
 const ENDED = new Set(["completed", "failed", "cancelled"]);
-const started = page.state.status;
 let status = page.state.status;
 
 function showStages(stages) {
@@ -40,6 +40,7 @@ function showProgress(event) {
 }
 
 function showStatus(event) {
+  const before = status;
   status = event.status;
   const badge = find("[data-job-status]");
   badge.dataset.status = status;
@@ -52,12 +53,20 @@ function showStatus(event) {
     form.hidden = !(page.mayRun && event.actions?.includes(form.dataset.verb));
   }
   showProgress(event);
-  // Totals and the table of recordings are the server's: fetched once more when the work has ended.
-  if (ENDED.has(status) && !ENDED.has(started) && !showStatus.reloading) {
-    showStatus.reloading = true;
-    setTimeout(() => location.reload(), 800);
+  if (ENDED.has(status) && status !== before) refresh();
+}
+
+/** Totals and the table of recordings are the server's: fetched again now and then, and once the work has ended. */
+async function refresh() {
+  const response = await fetch(location.pathname).catch(() => null);
+  if (!response?.ok) return;
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-refresh]")) {
+    const newer = fresh.querySelector(`[data-refresh="${part.dataset.refresh}"]`);
+    if (newer && newer.innerHTML !== part.innerHTML) part.innerHTML = newer.innerHTML;
   }
 }
+setInterval(() => status === "running" && !document.hidden && refresh(), REFRESH_MS);
 
 function showLog(event) {
   const log = find("[data-log]");
@@ -85,10 +94,10 @@ function showThumbnail(event) {
   link.className = "thumbnail is-new";
   link.href = `${list.dataset.review}?frame=${event.frame}`;
   const image = document.createElement("img");
-  image.alt = `Newest frame of ${event.sequence}`;
+  image.alt = `Frame ${event.number} of ${event.sequence}`;
   image.src = address;
   const caption = document.createElement("span");
-  caption.textContent = `${event.sequence} · ${event.stage}`;
+  caption.textContent = `${event.sequence} · ${event.number}`;
   link.append(image, caption);
   list.prepend(link);
   while (list.childElementCount > MAX_THUMBNAILS) list.lastElementChild.remove();

@@ -94,7 +94,7 @@ def test_all_four_stages_fill_detections_boxes_and_tracks(manager, dataset, stre
     [sequence] = job.sequences.all()
     folder = job_folder(job) / sequence.name
     found = json.loads((folder / "detections" / "detections.json").read_text())
-    listed = found["detections"] if isinstance(found, dict) else found
+    listed = [detection for frame in found["frames"] for detection in frame["detections"]]
     detections = Detection.objects.filter(job=job)
     assert detections.count() == len(listed) > 0
     tracks = Track.objects.filter(sequence=sequence)
