@@ -32,7 +32,7 @@ class Child:
     _delay: float = 0.0
 
     MAX_DELAY = 30.0
-    STEADY_SECONDS = 20.0
+    STEADY_SECONDS = 8.0
 
     def tend(self) -> None:
         """Start it if it does not run and is due."""

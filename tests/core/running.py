@@ -1,6 +1,12 @@
-"""A whole Fovea in processes of its own, with a home of its own: for tests that kill it."""
+"""A whole Fovea in processes of its own, with a home of its own: for tests that kill it.
+
+It runs on SQLite without Redis, or, where DATABASE_URL or REDIS_URL are set, on a new database of that server
+and on that Redis.
+"""
 
 import os
+import secrets
+import shutil
 import signal
 import socket
 import sqlite3
@@ -11,6 +17,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +38,13 @@ class Fovea:
             "DEBUG": "0",
             **environment,
         }
+        self.database = ""
+        if server := os.environ.get("DATABASE_URL", ""):
+            self.database = f"fovea_{secrets.token_hex(6)}"
+            self._on_server(server, f"CREATE DATABASE {self.database}")
+            self.environment["DATABASE_URL"] = f"{server.rpartition('/')[0]}/{self.database}"
+        if redis := os.environ.get("REDIS_URL", ""):
+            self.environment["REDIS_URL"] = redis
         self.process: subprocess.Popen[bytes] | None = None
         self.log = home / "up.log"
 
@@ -84,6 +99,9 @@ class Fovea:
 
     def query(self, sql: str, *parameters: Any) -> list[Any]:
         """Rows of the database, read past the application."""
+        if self.database:
+            with psycopg.connect(self.environment["DATABASE_URL"]) as found:
+                return found.execute(sql.replace("?", "%s"), parameters).fetchall()
         connection = sqlite3.connect(f"file:{self.home}/fovea.sqlite3?mode=ro", uri=True, timeout=10)
         try:
             return connection.execute(sql, parameters).fetchall()
@@ -121,6 +139,18 @@ class Fovea:
             except ProcessLookupError:
                 continue
         self.ended()
+
+    def remove(self) -> None:
+        """Kill it and remove what it kept."""
+        self.kill_everything()
+        if self.database:
+            self._on_server(os.environ["DATABASE_URL"], f"DROP DATABASE {self.database} WITH (FORCE)")
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    @staticmethod
+    def _on_server(url: str, statement: str) -> None:
+        with psycopg.connect(f"{url.rpartition('/')[0]}/postgres", autocommit=True) as connection:
+            connection.execute(statement)
 
     def ended(self) -> None:
         if self.process is not None:

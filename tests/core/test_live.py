@@ -74,7 +74,7 @@ def fovea(tmp_path_factory):
     fovea.cookie = session_of(fovea, "mira@example.org")
     fovea.stranger = session_of(fovea, "sam@example.org")
     yield fovea
-    fovea.kill_everything()
+    fovea.remove()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ def fovea(tmp_path_factory):
     fovea = Fovea(tmp_path_factory.mktemp("up"))
     fovea.ready_after = fovea.up()
     yield fovea
-    fovea.kill_everything()
+    fovea.remove()
 
 
 def test_it_is_ready_in_ten_seconds_on_a_fresh_home(fovea):

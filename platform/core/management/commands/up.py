@@ -14,6 +14,7 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
+from redis.exceptions import RedisError
 
 from core import live, work
 from core.processes import Child, stop_all
@@ -88,7 +89,7 @@ class Command(BaseCommand):
                     if now - pruned > PRUNE_SECONDS:
                         pruned = now
                         live.prune()
-                except (DatabaseError, OSError):
+                except (DatabaseError, OSError, RedisError):
                     logger.exception("The sweep failed; trying again")
                     connection.close()
             time.sleep(0.1)

@@ -1,18 +1,23 @@
 """Take work from a queue: django-q2's cluster, made crash-only."""
 
+import logging
 import os
 import sys
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, connections
 from django_q import cluster
 from django_q.conf import Conf
+from redis.exceptions import RedisError
 
 from core import work
 from core.processes import die_with_parent
 
+logger = logging.getLogger(__name__)
 CLUSTER_DIED = 70
+SWEEP_SECONDS = 5.0
 
 
 class CrashOnlySentinel(cluster.Sentinel):
@@ -49,5 +54,14 @@ class Command(BaseCommand):
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
         os.register_at_fork(after_in_child=die_with_parent)
         cluster.Sentinel = CrashOnlySentinel
-        work.sweep()
-        cluster.Cluster().start()
+        connections.close_all()  # no connection may be shared with the processes that are forked now
+        crew = cluster.Cluster()
+        crew.start()
+        while crew.sentinel.is_alive():
+            try:
+                work.sweep()
+            except (DatabaseError, OSError, RedisError):
+                logger.exception("The sweep failed; trying again")
+                connections.close_all()
+            crew.sentinel.join(SWEEP_SECONDS)
+        sys.exit(crew.sentinel.exitcode)
