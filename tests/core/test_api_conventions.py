@@ -187,8 +187,10 @@ def test_a_claim_whose_request_died_is_taken_over(owner):
 
 def test_keys_are_forgotten_after_a_day(owner):
     call(owner, "post", "create", {"name": "one"}, **{"Idempotency-Key": "k"})
+    call(owner, "post", "create", {"name": "one"}, **{"Idempotency-Key": "another"})
     IdempotencyKey.objects.update(created_at=timezone.now() - KEPT * 1.01)
     assert call(owner, "post", "create", {"name": "two"}, **{"Idempotency-Key": "k"}).status_code == 202
+    assert [row.key for row in IdempotencyKey.objects.all()] == ["k"]
 
 
 def test_what_failed_may_be_tried_again_with_the_same_key(owner):

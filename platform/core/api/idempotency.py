@@ -70,7 +70,7 @@ def _claim(request: Request, key: str) -> tuple[IdempotencyKey, bool]:
     """The row of `key`, and whether this request is the one to do the work."""
     now = timezone.now()
     rows = IdempotencyKey.objects.filter(user=request.user, key=key)
-    rows.filter(created_at__lt=now - KEPT).delete()
+    IdempotencyKey.objects.filter(user=request.user, created_at__lt=now - KEPT).delete()
     rows.filter(status_code=None, created_at__lt=now - ABANDONED).delete()
     facts = {"method_and_path": _address(request), "request_hash": _hash(request)}
     try:

@@ -1,5 +1,6 @@
 """OpenAPI as it is served: each operation declares its problems, and the headers that guard its writes."""
 
+import inspect
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
@@ -43,6 +44,11 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 class Schema(AutoSchema):
+    def get_description(self) -> str:
+        """What the action says of itself, or its own class: not what our base classes say to programmers."""
+        handler = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
+        return inspect.cleandoc(getattr(handler, "__doc__", "") or type(self.view).__dict__.get("__doc__") or "")
+
     def get_override_parameters(self) -> list[Any]:
         parameters = list(super().get_override_parameters())
         handler = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
