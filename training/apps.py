@@ -6,4 +6,8 @@ class TrainingConfig(AppConfig):
     verbose_name = "Training"
 
     def ready(self) -> None:
+        from core.live import live_topic
         from training import tasks  # noqa: F401 - registers the runner
+        from training.models import TrainingDataset
+
+        live_topic(TrainingDataset, TrainingDataset.objects.for_user)

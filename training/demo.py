@@ -86,10 +86,10 @@ class Demo:
         )
 
     def scan(self) -> Operation:
-        return self._operation(Operation.Kind.SCAN, {})
+        return self._operation(Operation.Kind.SCAN, {"path": self.dataset.source_folder})
 
     def prepare(self) -> Operation:
-        return self._operation(Operation.Kind.PREPARE, {"mode": "link"})
+        return self._operation(Operation.Kind.PREPARE, {"mode": "link", "rename": ""})
 
     def _operation(self, kind: str, parameters: dict[str, str]) -> Operation:
         active = self.dataset.operations.filter(kind=kind, status=WorkStatus.RUNNING).first()
