@@ -2,7 +2,7 @@
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from django.conf import settings
@@ -18,6 +18,7 @@ from labeling.datasets.models import DatasetFile, Operation
 from labeling.datasets.naming import DEFAULT_PATTERN, filled, numbered
 from labeling.datasets.probing import Probe, Prober
 from pipeline.errors import RecordingError
+from pipeline.recordings import kind_of
 
 PROBE_SECONDS = 600
 EVENT_SECONDS = 0.2
@@ -248,7 +249,11 @@ def _free_name(file: DatasetFile, folder: Path, pattern: str, number: int, sourc
         "date": f"{recorded:%Y-%m-%d}",
         "dataset": file.dataset.name,
     }
-    name = wanted = filled(pattern, values, suffix)
+    name = filled(pattern, values, suffix)
+    if file.kind == "stereo_video" and kind_of(folder / name) != file.kind:
+        # What told that it is stereo was its old name or a calibration beside it: from now on its name does.
+        name = filled("{name}_stereo", {"name": PurePath(name).stem}, suffix)
+    wanted = name
     others = file.dataset.files.exclude(pk=file.pk)
     count = 1
     while others.filter(path=str(folder / name)).exists():

@@ -142,6 +142,6 @@ def test_recordings_are_chosen_by_keyboard_and_checked(page, svo2, recordings, d
     page.keyboard.press("Space")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")
-    page.click("text=Check")
+    page.click("[data-validate]")
     page.wait_for_selector(".result .badge[data-status=broken]")
     assert "12 frames" in page.inner_text("[data-results]")

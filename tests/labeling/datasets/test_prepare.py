@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -199,3 +200,30 @@ def test_preparing_again_has_nothing_left_to_do(prepare, scanned, client):
     prepare()
     answer = client.post(f"/api/v1/datasets/{scanned.pk}/prepare", {})
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+
+
+def test_a_stereo_video_known_by_the_calibration_beside_it_stays_stereo_when_it_is_brought_in(
+    owner, dataset, recordings, finish
+):
+    import cv2
+    import numpy as np
+
+    from pipeline.recordings import open_recording
+
+    video = recordings / "cam.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 10, (640, 240))
+    for shade in range(5):
+        writer.write(np.full((240, 640, 3), 40 * shade, np.uint8))
+    writer.release()
+    eye = {"width": 320, "height": 240, "fx": 250, "fy": 250, "cx": 160, "cy": 120}
+    calibration = {"left": eye, "right": eye, "translation": [-0.1, 0, 0], "rectified": True}
+    (recordings / "cam.calibration.json").write_text(json.dumps(calibration))
+    finish(start_operation(user=owner, dataset=dataset, kind="scan", parameters={"path": str(recordings)}))
+    assert dataset.files.get().kind == "stereo_video"
+    parameters = {"mode": "copy", "rename": "{number:03d}"}
+    finish(start_operation(user=owner, dataset=dataset, kind="prepare", parameters=parameters))
+    file = dataset.files.get()
+    assert file.name == "001_stereo.mp4"
+    with open_recording(Path(file.path), calibration_file=Path(file.calibration.path)) as recording:
+        assert (recording.metadata.kind, recording.metadata.width) == ("stereo_video", 320)
+        assert recording.calibration.baseline == pytest.approx(0.1)
