@@ -74,8 +74,8 @@ class JobRun:
                 run.sequence.job = self.job
                 if SequenceRun(self, stages[name], run).run() is Outcome.MORE:
                     return Outcome.MORE
-        with self.lease.step(current_stage="", message=""):
-            self.log("Completed.")
+        with self.lease.step(current_stage="", message="") as events:
+            events.append(self.log("Completed."))
         return Outcome.DONE
 
     def should_stop(self) -> bool:

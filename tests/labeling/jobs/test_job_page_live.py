@@ -1,5 +1,7 @@
 """The job page in a real browser, while a real worker does the job."""
 
+import shutil
+
 import pytest
 
 from tests.core.running import Fovea, session_of
@@ -15,11 +17,10 @@ print(create_job(user=user, input_paths=[{path!r}], parameters={{"stages_to_run"
 
 
 @pytest.fixture(scope="module")
-def fovea(tmp_path_factory):
-    from pipeline.simulation.recording import write_demo_recording
-
+def fovea(tmp_path_factory, data_folder):
     fovea = Fovea(tmp_path_factory.mktemp("page"))
-    write_demo_recording(fovea.home / "recordings", frames=20, workers=2)
+    for name in ("test.svo2", "SN33234316.conf"):
+        shutil.copy(data_folder / "svo2_zed2i" / name, fovea.home / "recordings" / name)
     fovea.up("--workers=1")
     fovea.cookie = session_of(fovea, "mira@example.org")
     yield fovea
@@ -42,7 +43,7 @@ def page(fovea):
 
 @pytest.fixture
 def job(fovea):
-    path = str(fovea.home / "recordings" / "demo.svo2")
+    path = str(fovea.home / "recordings" / "test.svo2")
     return fovea.shell(CREATE.format(path=path)).splitlines()[-1]
 
 
@@ -56,17 +57,18 @@ def test_a_job_is_started_paused_and_resumed_from_the_keyboard_and_watched_to_it
     page.keyboard.press("s")
     status(page, "running")
     page.wait_for_selector("[data-verb=pause]:not([hidden])")
-    page.wait_for_function("document.querySelector('[data-stage=extraction] progress').value > 0.05", timeout=60_000)
+    bar = page.locator("[data-stage=extraction] progress")
+    fovea.wait(lambda: bar.evaluate("element => element.value") > 0.05, 60)
     page.keyboard.press("p")
     status(page, "paused")
     assert page.locator("[data-verb=resume]").is_visible()
     assert not page.locator("[data-verb=pause]").is_visible()
     page.keyboard.press("r")
     status(page, "completed")
-    page.wait_for_function("document.querySelector('[data-percent]').textContent === '100 %'")
-    page.wait_for_function("document.querySelector('[data-refresh=found] .stat-value').textContent === '20'")
+    fovea.wait(lambda: page.locator("[data-percent]").inner_text() == "100 %", 10)
+    fovea.wait(lambda: page.locator("[data-refresh=found] .stat-value").first.inner_text() == "12", 10)
     lines = page.locator("[data-log] div").all_inner_texts()
-    for text in ("Started by", "Paused by", "Resumed by", "Extraction of demo finished: 20 frames", "Completed."):
+    for text in ("Started by", "Paused by", "Resumed by", "Extraction of test finished: 12 frames", "Completed."):
         assert sum(text in line for line in lines) == 1, (text, lines)
     assert page.problems == []
 
@@ -96,7 +98,7 @@ def test_the_form_makes_a_job_and_tells_what_depends_on_what(fovea, page):
     page.fill("#id_input_paths", "/nowhere/at-all.svo2")
     page.get_by_role("button", name="Create only").click()
     assert "outside the folders" in page.locator(".errorlist").inner_text()
-    page.fill("#id_input_paths", str(fovea.home / "recordings" / "demo.svo2"))
+    page.fill("#id_input_paths", str(fovea.home / "recordings" / "test.svo2"))
     page.get_by_role("button", name="Create only").click()
     page.wait_for_url("**/jobs/*-*")
     status(page, "pending")
