@@ -27,6 +27,10 @@ class ApiKeyForm(forms.Form):
         empty_value=None,
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # It shares its page with the profile's form, which has a name too.
+        super().__init__(*args, **{"auto_id": "id_key_%s", **kwargs})
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         days = cleaned.pop("days", None)
