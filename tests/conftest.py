@@ -40,3 +40,11 @@ def home(settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings.CALIBRATION_FOLDERS = []
     settings.MODELS_FOLDERS = [folder / "models"]
     return folder
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory):
+    """A recording of the simulated street corner: 8 frames of 672x376 as a ZED writes them, calibration and truth."""
+    from pipeline.simulation.recording import write_demo_recording
+
+    return write_demo_recording(tmp_path_factory.mktemp("street"), frames=8, workers=1)
