@@ -1,12 +1,11 @@
 """What is read of datasets; each is scoped to what the user may see."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
-from accounts.models import Role, User
+from accounts.models import User
 from core.work import status_payload
 from labeling.datasets.models import (
     Calibration,
@@ -102,12 +101,3 @@ def uploads(user: User, dataset: Dataset) -> QuerySet[Upload]:
 
 def unfinished_uploads(user: User, dataset: Dataset) -> QuerySet[Upload]:
     return uploads(user, dataset).filter(finished_at=None).exclude(offset=F("length"))
-
-
-def role_in(user: User, dataset: Dataset) -> Role | None:
-    role = Membership.objects.filter(user=user, dataset=dataset).values_list("role", flat=True).first()
-    return Role(role) if role else None
-
-
-def roles_at_least(role: Role) -> Sequence[Role]:
-    return Role.at_least(role)
