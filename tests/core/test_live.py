@@ -156,6 +156,22 @@ class TestSockets:
 
         assert asyncio.run(run()) == code
 
+    def test_who_is_signed_out_no_longer_hears_anything(self, fovea, job):
+        """The check that is made each minute, made at once."""
+        checked = fovea.shell(
+            "from django.contrib.sessions.backends.db import SessionStore\n"
+            "from core.consumers import LiveConsumer\n"
+            "consumer = LiveConsumer()\n"
+            f"consumer.topic = 'processingjob:{job}'\n"
+            f"consumer.scope = {{'session': SessionStore({fovea.cookie!r})}}\n"
+            "print(consumer._still_allowed())\n"
+            f"consumer.scope = {{'session': SessionStore({fovea.stranger!r})}}\n"
+            "print(consumer._still_allowed())\n"
+            "consumer.scope = {'session': SessionStore('ended')}\n"
+            "print(consumer._still_allowed())"
+        )
+        assert checked.splitlines()[-3:] == ["True", "False", "False"]
+
     def test_a_malformed_since_is_refused(self, fovea, job):
         async def run():
             async with self.connect(fovea, f"processingjob:{job}", since="x") as socket:

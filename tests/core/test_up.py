@@ -49,6 +49,23 @@ def test_a_killed_worker_process_ends_its_cluster_and_a_new_one_starts(fovea, wh
     fovea.wait(lambda: len(fovea.pids("worker")) >= len(before), 20)
 
 
+def test_a_worker_for_the_gpu_queue_starts_with_the_first_work_there_is_for_it(fovea):
+    def gpu_workers():
+        return [line for line in fovea.processes().values() if "--queue=gpu" in line]
+
+    assert gpu_workers() == []
+    fovea.shell(
+        "from core.work import transition\n"
+        "from labeling.jobs.models import ProcessingJob\n"
+        "from pipeline.stages.plan import PipelineConfig\n"
+        "config = PipelineConfig(stages_to_run=('extraction',)).to_json()\n"
+        "job = ProcessingJob.objects.create(name='Empty', config=config, stages=['extraction'], queue='gpu')\n"
+        "transition(job, 'start')"
+    )
+    fovea.wait(lambda: fovea.query("SELECT status FROM jobs_processingjob") == [("completed",)], 30)
+    assert gpu_workers()
+
+
 def test_a_second_one_on_the_same_port_says_so(fovea):
     second = subprocess.run(
         [sys.executable, "manage.py", "up", f"--port={fovea.port}"],

@@ -11,17 +11,17 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
 from redis.exceptions import RedisError
 
-from core import live, work
+from core import work
 from core.processes import Child, stop_all
 
 logger = logging.getLogger(__name__)
 SWEEP_SECONDS = 2.0
-PRUNE_SECONDS = 600.0
 GRACE_SECONDS = 8.0
 
 
@@ -42,6 +42,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         listener = _listen(host, port)
+        Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)  # else WhiteNoise warns of its absence
         call_command("migrate", interactive=False, verbosity=0)
         work.sweep()
         manage = [sys.executable, str(Path(sys.argv[0]).resolve())]
@@ -65,7 +66,7 @@ class Command(BaseCommand):
 
     def _supervise(self, children: list[Child], gpu: Child | None, port: int, host: str) -> None:
         announced = False
-        swept = pruned = time.monotonic()
+        swept = time.monotonic()
         gpu_wanted = False
         while not self.stopping:
             for child in children:
@@ -86,9 +87,6 @@ class Command(BaseCommand):
                     work.sweep()
                     # A worker for the GPU queue holds memory: it is started with the first work there is for it.
                     gpu_wanted = gpu_wanted or "gpu" in work.waiting_queues()
-                    if now - pruned > PRUNE_SECONDS:
-                        pruned = now
-                        live.prune()
                 except (DatabaseError, OSError, RedisError):
                     logger.exception("The sweep failed; trying again")
                     connection.close()

@@ -1,5 +1,6 @@
 """Serve pages, API and live updates on a socket that `up` has opened."""
 
+import logging
 import os
 import socket
 from typing import Any
@@ -16,6 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("--fd", type=int, required=True)
 
     def handle(self, *args: Any, fd: int, **options: Any) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it tells of every socket
         # Trusting X-Forwarded-* is decided by the settings (BEHIND_PROXY), not by who connects.
         config = uvicorn.Config(
             "config.asgi:application",

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from typing import Any
 
 from django.conf import settings
@@ -12,12 +13,13 @@ from django_q import cluster
 from django_q.conf import Conf
 from redis.exceptions import RedisError
 
-from core import work
+from core import live, work
 from core.processes import die_with_parent
 
 logger = logging.getLogger(__name__)
 CLUSTER_DIED = 70
 SWEEP_SECONDS = 5.0
+PRUNE_SECONDS = 600.0
 
 
 class CrashOnlySentinel(cluster.Sentinel):
@@ -57,9 +59,13 @@ class Command(BaseCommand):
         connections.close_all()  # no connection may be shared with the processes that are forked now
         crew = cluster.Cluster()
         crew.start()
+        pruned = time.monotonic()
         while crew.sentinel.is_alive():
             try:
                 work.sweep()
+                if time.monotonic() - pruned > PRUNE_SECONDS:
+                    pruned = time.monotonic()
+                    live.prune()
             except (DatabaseError, OSError, RedisError):
                 logger.exception("The sweep failed; trying again")
                 connections.close_all()
