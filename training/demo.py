@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from accounts.models import User
 from core.models import WorkStatus
+from labeling.datasets import operations
 from labeling.datasets import services as datasets
 from labeling.datasets.models import Dataset, LabelClass, Operation
 from labeling.jobs import services as jobs
@@ -86,16 +87,18 @@ class Demo:
         )
 
     def scan(self) -> Operation:
-        return self._operation(Operation.Kind.SCAN, {"path": self.dataset.source_folder})
+        return self._under_way(Operation.Kind.SCAN) or operations.scan_dataset(user=self.user, dataset=self.dataset)
 
     def prepare(self) -> Operation:
-        return self._operation(Operation.Kind.PREPARE, {"mode": "link", "rename": ""})
+        """The preparation; an ended one where there is nothing left to prepare."""
+        if self.dataset.files.filter(prepared_at=None).exists():
+            return self._under_way(Operation.Kind.PREPARE) or operations.prepare_dataset(
+                user=self.user, dataset=self.dataset, mode="link"
+            )
+        return self.dataset.operations.filter(kind=Operation.Kind.PREPARE)[0]
 
-    def _operation(self, kind: str, parameters: dict[str, str]) -> Operation:
-        active = self.dataset.operations.filter(kind=kind, status=WorkStatus.RUNNING).first()
-        return active or datasets.start_operation(
-            user=self.user, dataset=self.dataset, kind=kind, parameters=parameters
-        )
+    def _under_way(self, kind: str) -> Operation | None:
+        return self.dataset.operations.filter(kind=kind, status=WorkStatus.RUNNING).first()
 
     def process(self) -> ProcessingJob:
         """The job over the recording as it is now; one that did the same, or is at it, is taken again."""

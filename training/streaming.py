@@ -66,15 +66,26 @@ def label_classes(job: ProcessingJob, filters: AnnotationFilter) -> dict[int, Ex
     return {row.pk: ExportClass(row.number, row.name) for row in rows}
 
 
+class _Places:
+    """The folders of a sequence as strings: making a Path for every file would double the cost of reading a frame."""
+
+    def __init__(self, root: Path) -> None:
+        layout = SequenceLayout(root)
+        self.name = root.name
+        self.image_left = str(layout.image_left(0).parent)
+        self.depth = str(layout.depth(0).parent)
+        self.calib = str(layout.calib(0).parent)
+        self.velodyne = str(layout.velodyne(0).parent)
+        self.masks = str(layout.masks)
+
+
 class FrameReader:
     """Reads what chunks of frames hold. Memory does not depend on how many there are."""
 
     def __init__(self, job: ProcessingJob, filters: AnnotationFilter) -> None:
         self.classes = label_classes(job, filters)
         root = Path(settings.JOBS_ROOT) / str(job.pk)
-        self._layouts = {
-            pk: (name, SequenceLayout(root / name)) for pk, name in job.sequences.values_list("pk", "name")
-        }
+        self._places = {pk: _Places(root / name) for pk, name in job.sequences.values_list("pk", "name")}
         self._filters = AnnotationFilter(filters.excluded_class_ids, (), (), filters.min_confidence)
         self._excluded = set(filters.excluded_annotation_ids)
 
@@ -91,19 +102,19 @@ class FrameReader:
 
     def _frame(self, row: tuple[Any, ...], detections: list[Any]) -> ExportFrame:
         _, sequence, number, timestamp_ns, width, height, extension, has_depth = row
-        name, layout = self._layouts[sequence]
-        calib, velodyne = str(layout.calib(number)), str(layout.velodyne(number))
+        places, stem = self._places[sequence], f"{number:06d}"
+        calib, velodyne = f"{places.calib}/{stem}.txt", f"{places.velodyne}/{stem}.bin"
         return ExportFrame(
-            sequence=name,
+            sequence=places.name,
             number=number,
             timestamp_ns=timestamp_ns,
             width=width,
             height=height,
-            image=str(layout.image_left(number, extension)),
-            depth=str(layout.depth(number)) if has_depth else None,
+            image=f"{places.image_left}/{stem}.{extension}",
+            depth=f"{places.depth}/{stem}.npy" if has_depth else None,
             calib=calib if os.path.exists(calib) else None,  # noqa: PTH110 - three times as fast
             velodyne=velodyne if os.path.exists(velodyne) else None,  # noqa: PTH110
-            annotations=[self._annotation(item, f"{layout.masks}/{number:06d}") for item in detections],
+            annotations=[self._annotation(item, f"{places.masks}/{stem}") for item in detections],
         )
 
     def _annotation(self, row: tuple[Any, ...], masks: str) -> ExportAnnotation:

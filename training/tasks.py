@@ -97,9 +97,9 @@ def _write_frames(lease: Lease[TrainingDataset], export: Export, reader: FrameRe
         if not chunk:
             return True
         recounted = []
-        frames = reader.read([frame_id for _, frame_id, *_ in chunk])
-        for (pk, _, split, number, planned), frame in zip(chunk, frames, strict=True):
-            export.add(frame, split, number)
+        frames = list(reader.read([frame_id for _, frame_id, *_ in chunk]))
+        export.add_batch([(frame, item[2], item[3]) for item, frame in zip(chunk, frames, strict=True)])
+        for (pk, *_, planned), frame in zip(chunk, frames, strict=True):
             if len(frame.annotations) != planned:  # edited between plan and export
                 recounted.append(TrainingDatasetFrame(pk=pk, annotation_count=len(frame.annotations)))
         cursor, last_row = cursor + len(chunk), chunk[-1][0]

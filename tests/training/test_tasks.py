@@ -246,15 +246,15 @@ def test_a_restarted_export_begins_anew(owner, job, monkeypatch):
 def test_a_paused_export_stops_and_goes_on(owner, job, monkeypatch):
     monkeypatch.setattr(tasks, "CHUNK_FRAMES", 3)
     row = services.create_training_dataset(user=owner, job=job)
-    add = tasks.Export.add
+    add = tasks.Export.add_batch
 
-    def pause_then_add(self, frame, split, number):
+    def pause_then_add(self, batch):
         if TrainingDataset.objects.get(pk=row.pk).cursor == 6:
             services.move_training_dataset(user=owner, row=TrainingDataset.objects.get(pk=row.pk), verb="pause")
-            monkeypatch.setattr(tasks.Export, "add", add)
-        add(self, frame, split, number)
+            monkeypatch.setattr(tasks.Export, "add_batch", add)
+        add(self, batch)
 
-    monkeypatch.setattr(tasks.Export, "add", pause_then_add)
+    monkeypatch.setattr(tasks.Export, "add_batch", pause_then_add)
     work.advance("training.TrainingDataset", str(row.pk))
     row.refresh_from_db()
     assert (row.status, row.cursor) == (WorkStatus.PAUSED, 6)

@@ -113,42 +113,43 @@ class ExportFolder:
         return {"manifest_bytes": self._manifest.tell(), "size_bytes": self.size_bytes}
 
     def forget_sources(self) -> None:
-        """Call after each frame: its files are not linked again."""
+        """Call after each batch: its files are not linked again."""
         self._hashes.clear()
 
     def link(self, source: str, relative: str) -> None:
         """Put the file `source` in as `relative`. Raises ExportError if it cannot be read."""
-        target = self._target(relative)
-        try:
-            _link(source, target)
-            known = self._hashes.get(source)
-            if known is None:
-                with open(source, "rb", buffering=0) as stream:  # noqa: PTH123 - Path costs as much as the hash here
-                    known = self._hashes[source] = _hash(stream)
-        except OSError as error:
-            name = "/".join(Path(source).parts[-3:])
-            raise ExportError(f"{name} cannot be exported: {error.strerror or error}.") from error
-        self._record(relative, *known)
+        if not self.link_if_there(source, relative):
+            raise _unreadable(source, os.strerror(errno.ENOENT))
 
     def link_if_there(self, source: str, relative: str) -> bool:
         """As `link`; False if there is no file `source`."""
-        if not os.path.exists(source):  # noqa: PTH110 - see link
+        try:
+            _link(source, self._target(relative))
+            known = self._hashes.get(source)
+            if known is None:
+                known = self._hashes[source] = _hash(source)
+        except FileNotFoundError:
             return False
-        self.link(source, relative)
+        except OSError as error:
+            raise _unreadable(source, error.strerror or str(error)) from error
+        self._record(relative, *known)
         return True
 
     def write(self, relative: str, content: bytes) -> None:
         target = self._target(relative)
-        # Never through a link: what was there may be the job's own file.
-        _remove(target)
-        with open(target, "wb", buffering=0) as stream:  # noqa: PTH123
+        try:
+            handle = os.open(target, _NEW_FILE, 0o666)
+        except FileExistsError:
+            # Never through a link: what was there may be the job's own file.
+            os.unlink(target)  # noqa: PTH108 - Path costs as much as the work here
+            handle = os.open(target, _NEW_FILE, 0o666)
+        with open(handle, "wb", buffering=0) as stream:  # noqa: PTH123
             stream.write(content)
         self._record(relative, hashlib.sha256(content).hexdigest(), len(content))
 
     def add(self, relative: str) -> None:
         """Record a file that was written in place."""
-        with (self.root / relative).open("rb") as stream:
-            self._record(relative, *_hash(stream))
+        self._record(relative, *_hash(self._target(relative)))
 
     def close(self) -> None:
         self._manifest.close()
@@ -165,13 +166,17 @@ class ExportFolder:
         self.size_bytes += size
 
 
+Placed = tuple[ExportFrame, str, int]
+"""A frame, its split, and its number within the split (from 0)."""
+
+
 class Writer(Protocol):
     """Writes frames as they come. `state` is plain JSON with which a writer of the same folder goes on after a kill."""
 
     name: ClassVar[str]
 
-    def write(self, frame: ExportFrame, split: str, number: int) -> None:
-        """Write `frame` as the `number`th of `split`; writing it again replaces it."""
+    def write(self, batch: Sequence[Placed]) -> None:
+        """Write some frames, each to its place; writing one again replaces it."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -195,11 +200,18 @@ def open_at(path: Path, offset: int) -> IO[bytes]:
     return stream
 
 
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+
+
+def _unreadable(source: str, reason: str) -> ExportError:
+    return ExportError(f"{'/'.join(Path(source).parts[-3:])} cannot be exported: {reason}.")
+
+
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except FileExistsError:
-        _remove(target)
+        os.unlink(target)  # noqa: PTH108
         _link(source, target)
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
@@ -207,15 +219,19 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _remove(target: str) -> None:
-    Path(target).unlink(missing_ok=True)
-
-
-def _hash(stream: IO[bytes]) -> tuple[str, int]:
-    content = stream.read(1 << 20)
-    digest, size = hashlib.sha256(content), len(content)
-    while content:
-        content = stream.read(1 << 20)
-        digest.update(content)
-        size += len(content)
+def _hash(path: str) -> tuple[str, int]:
+    """(SHA-256 in hex, size in bytes)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        content = os.read(handle, _BLOCK)
+        digest, size = hashlib.sha256(content), len(content)
+        while len(content) == _BLOCK or (content and size > _BLOCK):
+            content = os.read(handle, _BLOCK)
+            digest.update(content)
+            size += len(content)
+    finally:
+        os.close(handle)
     return digest.hexdigest(), size
+
+
+_BLOCK: Final = 1 << 20

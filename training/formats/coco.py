@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
-from training.formats.base import ExportAnnotation, ExportClass, ExportFolder, ExportFrame, ExportOptions, open_at
+from training.formats.base import (
+    ExportAnnotation,
+    ExportClass,
+    ExportFolder,
+    ExportFrame,
+    ExportOptions,
+    Placed,
+    open_at,
+)
 from training.formats.kitti import write_masks
 from training.formats.masks import full_frame_counts
 
@@ -34,34 +42,30 @@ class CocoWriter:
         self._parts_root = parts
         self._parts = {split: _Parts(parts, split, **value) for split, value in (state or {}).items()}
 
-    def write(self, frame: ExportFrame, split: str, number: int) -> None:
-        parts = self._parts.get(split)
-        if parts is None:
-            parts = self._parts[split] = _Parts(self._parts_root, split)
-        name = f"{number:06d}{frame.image[frame.image.rindex('.') :]}"
-        self._folder.link(frame.image, f"coco/{split}/images/{name}")
-        if self._options.include_masks:
-            write_masks(self._folder, frame, f"coco/{split}/masks/{number:06d}")
-        image = {
-            "id": number + 1,
-            "file_name": name,
-            "width": frame.width,
-            "height": frame.height,
-            "sequence": frame.sequence,
-            "frame": frame.number,
-            "timestamp_ns": frame.timestamp_ns,
-        }
-        parts.add_image(image)
-        for annotation, segmentation in zip(frame.annotations, self._segmentations(frame), strict=True):
-            parts.add_annotation(self._annotation(annotation, segmentation) | {"image_id": number + 1})
+    def write(self, batch: Sequence[Placed]) -> None:
+        segmentations = iter(self._segmentations([frame for frame, _, _ in batch]))
+        for frame, split, number in batch:
+            parts = self._parts.get(split)
+            if parts is None:
+                parts = self._parts[split] = _Parts(self._parts_root, split)
+            name = f"{number:06d}{frame.image[frame.image.rindex('.') :]}"
+            self._folder.link(frame.image, f"coco/{split}/images/{name}")
+            if self._options.include_masks:
+                write_masks(self._folder, frame, f"coco/{split}/masks/{number:06d}")
+            parts.add_image(_image(frame, number, name))
+            for annotation in frame.annotations:
+                parts.add_annotation(number + 1, self._annotation(annotation, next(segmentations)))
 
-    def _segmentations(self, frame: ExportFrame) -> list[Any]:
+    def _segmentations(self, frames: Sequence[ExportFrame]) -> list[Any]:
         """What each annotation has as its segmentation: polygons, an RLE, or an empty list."""
-        masks = [annotation.mask if self._options.include_masks else None for annotation in frame.annotations]
+        found = [(item.mask, (frame.width, frame.height)) for frame in frames for item in frame.annotations]
+        if not self._options.include_masks:
+            return [[] for _ in found]
         if self._options.segmentation == "polygons":
-            return [mask.polygons() if mask else [] for mask in masks]
-        counts = iter(full_frame_counts([mask for mask in masks if mask], frame.width, frame.height))
-        return [{"size": [frame.height, frame.width], "counts": next(counts)} if mask else [] for mask in masks]
+            return [mask.polygons() if mask else [] for mask, _ in found]
+        masks = [(mask, size) for mask, size in found if mask]
+        counts = iter(full_frame_counts([mask for mask, _ in masks], [size for _, size in masks]))
+        return [{"size": [size[1], size[0]], "counts": next(counts)} if mask else [] for mask, size in found]
 
     def _annotation(self, annotation: ExportAnnotation, segmentation: Any) -> dict[str, Any]:
         _, _, width, height = annotation.bbox_xywh
@@ -93,6 +97,18 @@ class CocoWriter:
             self._folder.add(f"coco/{split}/annotations.json")
 
 
+def _image(frame: ExportFrame, number: int, name: str) -> dict[str, Any]:
+    return {
+        "id": number + 1,
+        "file_name": name,
+        "width": frame.width,
+        "height": frame.height,
+        "sequence": frame.sequence,
+        "frame": frame.number,
+        "timestamp_ns": frame.timestamp_ns,
+    }
+
+
 class _Parts:
     """The two arrays of one split's annotations.json while they grow: elements separated by a comma and a newline."""
 
@@ -106,9 +122,9 @@ class _Parts:
     def add_image(self, image: dict[str, Any]) -> None:
         _append(self._images, image)
 
-    def add_annotation(self, annotation: dict[str, Any]) -> None:
+    def add_annotation(self, image_id: int, annotation: dict[str, Any]) -> None:
         self._annotation_count += 1
-        _append(self._annotations, {"id": self._annotation_count} | annotation)
+        _append(self._annotations, {"id": self._annotation_count, "image_id": image_id, **annotation})
 
     def state(self) -> dict[str, int]:
         self._images.flush()
@@ -134,4 +150,7 @@ class _Parts:
 def _append(stream: IO[bytes], value: dict[str, Any]) -> None:
     if stream.tell():
         stream.write(b",\n")
-    stream.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode())
+    stream.write(_encode(value).encode())
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

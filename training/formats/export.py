@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.formats.base import FORMATS, SPLITS, ExportClass, ExportFolder, ExportFrame, ExportOptions, Writer
+from training.formats.base import FORMATS, SPLITS, ExportClass, ExportFolder, ExportFrame, ExportOptions, Placed, Writer
 from training.formats.coco import CocoWriter
 from training.formats.kitti import KittiWriter
 from training.formats.lineage import manifest_digest
@@ -50,16 +50,21 @@ class Export:
 
     def add(self, frame: ExportFrame, split: str, number: int) -> None:
         """Write `frame` as the `number`th (from 0) of `split`."""
+        self.add_batch([(frame, split, number)])
+
+    def add_batch(self, batch: Sequence[Placed]) -> None:
+        """Write some frames, each given with its split and its number there (from 0)."""
         for writer in self._writers:
-            writer.write(frame, split, number)
+            writer.write(batch)
         self._folder.forget_sources()
-        self._frames[split] += 1
-        self._annotations[split] += len(frame.annotations)
-        self._empty += not frame.annotations
-        for annotation in frame.annotations:
-            self._classes[annotation.class_name][split] += 1
-            self._boxes_3d += annotation.box is not None
-            self._masks += annotation.mask is not None
+        for frame, split, _ in batch:
+            self._frames[split] += 1
+            self._annotations[split] += len(frame.annotations)
+            self._empty += not frame.annotations
+            for annotation in frame.annotations:
+                self._classes[annotation.class_name][split] += 1
+                self._boxes_3d += annotation.box is not None
+                self._masks += annotation.mask is not None
 
     def state(self) -> dict[str, Any]:
         """Everything up to here is on disk; plain JSON."""

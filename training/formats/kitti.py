@@ -5,6 +5,7 @@ for "don't know". Numbers restart at 000000 in each split.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pipeline.geometry.kitti import (
@@ -15,7 +16,7 @@ from pipeline.geometry.kitti import (
     KittiObject,
     format_labels,
 )
-from training.formats.base import ExportAnnotation, ExportFolder, ExportFrame, ExportOptions
+from training.formats.base import ExportAnnotation, ExportFolder, ExportFrame, ExportOptions, Placed
 
 
 class KittiWriter:
@@ -25,7 +26,11 @@ class KittiWriter:
         self._folder = folder
         self._options = options
 
-    def write(self, frame: ExportFrame, split: str, number: int) -> None:
+    def write(self, batch: Sequence[Placed]) -> None:
+        for frame, split, number in batch:
+            self._write(frame, split, number)
+
+    def _write(self, frame: ExportFrame, split: str, number: int) -> None:
         folder, options, stem = self._folder, self._options, f"{number:06d}"
         folder.link(frame.image, f"kitti/{split}/image_2/{stem}{frame.image[frame.image.rindex('.') :]}")
         labels = format_labels(label(item, options.include_3d_boxes) for item in frame.annotations)

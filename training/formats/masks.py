@@ -53,7 +53,7 @@ class CroppedMask:
 
     def full_frame(self, width: int, height: int) -> dict[str, Any]:
         """The RLE of the whole frame, as COCO files hold it: moves the runs, never touches the frame's pixels."""
-        return {"size": [height, width], "counts": full_frame_counts([self], width, height)[0]}
+        return {"size": [height, width], "counts": full_frame_counts([self], [(width, height)])[0]}
 
     def png(self, width: int, height: int) -> bytes:
         """A PNG of the whole frame: 255 on the object, 0 elsewhere."""
@@ -81,13 +81,17 @@ class CroppedMask:
         return sorted(outlines)
 
 
-def full_frame_counts(masks: Sequence[CroppedMask], width: int, height: int) -> list[str]:
-    """The compressed RLEs of masks in frames of one size. All at once, since it is the cost of an export."""
+def full_frame_counts(masks: Sequence[CroppedMask], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """The compressed RLE of each mask in a frame of size (width, height).
+
+    Moves the runs of all masks at once and never touches a pixel: done mask by mask, this is what an export waits for.
+    """
     if not masks:
         return []
     ends, owner = _foreground([mask.counts for mask in masks])
     starts, ends = ends[0::2], ends[1::2]
     left, top, rows = np.array([(mask.left, mask.top, mask.height) for mask in masks], dtype=np.int64).T
+    width, height = np.array(sizes, dtype=np.int64).T
     # Cut the runs where a column of the rectangle ends: in the frame its next column lies further on. Rectangles as
     # high as the frame have no gap between columns, so there the whole is one column.
     column_rows = np.where(rows < height, rows, width * height)[owner]
@@ -97,7 +101,7 @@ def full_frame_counts(masks: Sequence[CroppedMask], width: int, height: int) -> 
     owner, column_rows = np.repeat(owner, pieces), np.repeat(column_rows, pieces)
     starts = np.maximum(np.repeat(starts, pieces), column * column_rows)
     ends = np.minimum(np.repeat(ends, pieces), (column + 1) * column_rows)
-    shift = left[owner] * height + top[owner] + column * (height - rows[owner])
+    shift = (left * height + top)[owner] + column * (height - rows)[owner]
 
     per_mask = np.bincount(owner, minlength=len(masks))
     places = np.empty(2 * len(owner) + 2 * len(masks), dtype=np.int64)
