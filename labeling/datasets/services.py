@@ -1,6 +1,6 @@
 """Changes to datasets, their members, classes and files. Each is one transaction with its audit entry."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -13,7 +13,7 @@ from core.errors import ConflictError, FieldError, ForbiddenError, NotFoundError
 from core.versioning import save_versioned
 from core.work import transition
 from labeling.datasets.catalogue import PALETTE
-from labeling.datasets.models import Calibration, Dataset, DatasetFile, LabelClass, Membership, Operation
+from labeling.datasets.models import Calibration, Dataset, DatasetFile, LabelClass, Membership
 
 CLASS_FIELDS = ("name", "color", "shortcut", "text_prompt", "height_m", "width_m", "length_m", "attributes")
 
@@ -215,49 +215,3 @@ def forget_file(*, user: User, file: DatasetFile) -> None:
         raise ConflictError(f"{file.name} was processed by a job: delete the job first.")
     record(user, "file.forget", file, before={"name": file.name, "path": file.path})
     file.delete()
-
-
-# --- Operations ------------------------------------------------------------------------------------------------------
-
-
-@transaction.atomic
-def start_operation(
-    *,
-    user: User,
-    dataset: Dataset,
-    kind: str,
-    parameters: Mapping[str, Any],
-    files: Iterable[DatasetFile] | None = None,
-) -> Operation:
-    """Create the operation and hand it to the workers. `files` fixes what is done; None leaves it to the first step.
-
-    Raises ConflictError while another of its kind goes over the whole dataset.
-    """
-    Dataset.objects.select_for_update().get(pk=dataset.pk)
-    active = dataset.operations.filter(kind=kind, status__in=("pending", "running", "paused"))
-    if files is None and active.exclude(parameters__has_key="uploaded").exists():
-        raise ConflictError(f"Another {kind} of this dataset has not ended yet: let it end, or cancel it.")
-    work_list = None if files is None else [str(file.pk) for file in files]
-    operation = Operation.objects.create(
-        dataset=dataset,
-        kind=kind,
-        parameters=dict(parameters),
-        created_by=user,
-        work_list=work_list,
-        total=len(work_list or ()),
-    )
-    record(user, f"dataset.{kind}", operation, after=dict(parameters))
-    return transition(operation, "start")
-
-
-def control_operation(*, user: User, operation: Operation, verb: str) -> Operation:
-    """pause, resume, cancel or restart; InvalidTransitionError (409) where the state does not allow it."""
-    changes: dict[str, Any] = {}
-    if verb == "restart":
-        changes = {"cursor": 0, "result": {}}
-        if "uploaded" not in operation.parameters:
-            changes |= {"work_list": None, "total": 0}
-    with transaction.atomic():
-        operation = transition(operation, verb, **changes)
-        record(user, f"operation.{verb}", operation)
-    return operation

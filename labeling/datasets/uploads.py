@@ -8,7 +8,6 @@ import binascii
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -24,25 +23,19 @@ from core.audit import record
 from core.errors import ApplicationError, ConflictError, FieldError
 from labeling.datasets.models import Dataset, DatasetFile, Operation, Upload
 from labeling.datasets.naming import safe_filename
-from labeling.datasets.services import start_operation
+from labeling.datasets.operations import start_operation
+from labeling.datasets.space import require_space
 
 SUFFIXES: Final = (".svo2", ".svo", ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 CHECKSUMS: Final = ("sha256", "sha1")
 CHUNK: Final = 1024 * 1024
 KEPT: Final = timedelta(days=7)
-RESERVE: Final = 512 * 1024**2
-"""Bytes of the disk that uploads leave free for the database."""
 UNFINISHED_PER_USER: Final = 100
 
 
 class UploadTooLargeError(ApplicationError):
     code: ClassVar[str] = "too_large"
     status: ClassVar[int] = 413
-
-
-class StorageFullError(ApplicationError):
-    code: ClassVar[str] = "disk_full"
-    status: ClassVar[int] = 507
 
 
 class ChecksumError(ApplicationError):
@@ -87,7 +80,7 @@ def create_upload(*, user: User, dataset: Dataset, filename: str, length: int, s
     if mine.count() >= UNFINISHED_PER_USER:
         raise ConflictError(f"You have {UNFINISHED_PER_USER} unfinished uploads: finish or cancel some first.")
     settings.UPLOADS_ROOT.mkdir(parents=True, exist_ok=True)
-    _check_space(name, length)
+    require_space(settings.UPLOADS_ROOT, length, name)
     upload = Upload.objects.create(user=user, dataset=dataset, filename=name, length=length, sha256=sha256.lower())
     place_of(upload).touch(mode=0o600)
     return upload
@@ -107,7 +100,7 @@ def append(*, upload: Upload, offset: int, stream: IO[bytes], length: int | None
             raise UploadTooLargeError(f"{upload.filename} was announced with {upload.length:,} bytes; this is more.")
         if upload.finished_at is not None:
             return upload
-        _check_space(upload.filename, length or 0)
+        require_space(settings.UPLOADS_ROOT, length or 0, upload.filename)
         written = _write(upload, file, offset, stream, room, checksum)
         upload.offset = offset + written
         Upload.objects.filter(pk=upload.pk, offset=offset).update(offset=upload.offset, updated_at=timezone.now())
@@ -138,12 +131,6 @@ def place_of(upload: Upload) -> Path:
 
 def expires_at(upload: Upload) -> datetime:
     return upload.updated_at + KEPT
-
-
-def _check_space(name: str, length: int) -> None:
-    free = shutil.disk_usage(settings.UPLOADS_ROOT).free - RESERVE
-    if length > free:
-        raise StorageFullError(f"There is no room for {name}: {max(0, free):,} bytes are free, {length:,} are needed.")
 
 
 @contextmanager

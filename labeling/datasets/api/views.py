@@ -1,10 +1,8 @@
 """Datasets and what belongs to them: members, classes, files, calibrations, scans and preparations."""
 
-import shutil
 from typing import Any, ClassVar
 
-from django.conf import settings
-from django.db.models import QuerySet, Sum
+from django.db.models import QuerySet
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
 from rest_framework.mixins import ListModelMixin, RetrieveModelMixin
@@ -18,12 +16,10 @@ from core.api.filters import Ordering
 from core.api.idempotency import idempotent
 from core.api.views import ANYONE, ApiViewSet
 from core.errors import ConflictError, FieldError
-from core.paths import resolve_allowed
-from labeling.datasets import calibrations, selectors, services
+from labeling.datasets import calibrations, operations, selectors, services
 from labeling.datasets.api import serializers
 from labeling.datasets.api.filters import DatasetFileFilter, DatasetFilter, OperationFilter
 from labeling.datasets.models import Calibration, Dataset, DatasetFile, LabelClass, Membership, Operation
-from labeling.datasets.uploads import RESERVE, StorageFullError
 
 BACKENDS = [DjangoFilterBackend, Ordering]
 
@@ -90,13 +86,8 @@ class DatasetViewSet(ETagMixin, ListModelMixin, RetrieveModelMixin, ApiViewSet):
         dataset = self.get_object()
         given = serializers.ScanSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        path = given.validated_data.get("path") or dataset.source_folder
-        if not path:
-            raise FieldError("path", "Give a folder, or set the dataset's source folder.")
-        folder = resolve_allowed(path)
-        operation = services.start_operation(
-            user=request.user, dataset=dataset, kind=Operation.Kind.SCAN, parameters={"path": str(folder)}
-        )
+        path = given.validated_data.get("path") or ""
+        operation = operations.scan_dataset(user=request.user, dataset=dataset, path=path)
         return accepted(operation)
 
     @extend_schema(request=serializers.PrepareSerializer, responses={202: serializers.OperationSerializer})
@@ -106,29 +97,7 @@ class DatasetViewSet(ETagMixin, ListModelMixin, RetrieveModelMixin, ApiViewSet):
         dataset = self.get_object()
         given = serializers.PrepareSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        values = given.validated_data
-        files = dataset.files.filter(status__in=("ready", "salvaged"), prepared_at=None)
-        if wanted := values.pop("file_ids", None):
-            missing = {str(pk) for pk in wanted} - {
-                str(pk) for pk in dataset.files.filter(pk__in=wanted).values_list("pk", flat=True)
-            }
-            if missing:
-                raise FieldError("file_ids", f"{min(missing)} is no file of this dataset.")
-            values["file_ids"] = [str(pk) for pk in wanted]
-            files = files.filter(pk__in=wanted)
-        if not files.exists():
-            raise ConflictError("There is nothing to prepare: scan for recordings first, or all are prepared already.")
-        if values["mode"] == "copy":
-            needed = files.aggregate(total=Sum("size_bytes"))["total"] or 0
-            settings.DATASETS_ROOT.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(settings.DATASETS_ROOT).free - RESERVE
-            if needed > free:
-                raise StorageFullError(
-                    f"Copying needs {needed:,} bytes, but only {max(0, free):,} are free: link them."
-                )
-        operation = services.start_operation(
-            user=request.user, dataset=dataset, kind=Operation.Kind.PREPARE, parameters=values
-        )
+        operation = operations.prepare_dataset(user=request.user, dataset=dataset, **given.validated_data)
         return accepted(operation)
 
 
@@ -377,7 +346,7 @@ class OperationViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet):
         return self._control("restart")
 
     def _control(self, verb: str) -> Response:
-        return accepted(services.control_operation(user=self.request.user, operation=self.get_object(), verb=verb))
+        return accepted(operations.control_operation(user=self.request.user, operation=self.get_object(), verb=verb))
 
 
 def accepted(operation: Operation) -> Response:

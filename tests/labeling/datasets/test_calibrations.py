@@ -6,7 +6,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from accounts.models import Role
 from labeling.datasets.models import Calibration
-from labeling.datasets.services import start_operation
+from labeling.datasets.operations import start_operation
 from tests.factories import CalibrationFactory, DatasetFileFactory, MembershipFactory
 
 pytestmark = pytest.mark.django_db

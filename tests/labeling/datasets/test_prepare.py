@@ -9,7 +9,7 @@ import pytest
 from core import work
 from core.models import WorkStatus
 from labeling.datasets import copying, tasks
-from labeling.datasets.services import control_operation, start_operation
+from labeling.datasets.operations import control_operation, start_operation
 from pipeline.recordings import fingerprint
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from core.models import LiveEvent, WorkStatus
 from labeling.datasets.models import DatasetFile, Operation
-from labeling.datasets.services import control_operation, start_operation
+from labeling.datasets.operations import control_operation, start_operation
 
 SIZE_OF_REAL = 833_252
 

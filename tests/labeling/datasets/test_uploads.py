@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Role
-from labeling.datasets import uploads
+from labeling.datasets import space, uploads
 from labeling.datasets.models import DatasetFile, Operation, Upload
 from tests.factories import MembershipFactory
 
@@ -122,7 +122,7 @@ def test_a_file_larger_than_allowed_is_refused_at_once(create, settings):
 def test_a_file_larger_than_the_disk_is_refused_at_once(create, monkeypatch):
     import shutil
 
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": uploads.RESERVE + 99})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": space.RESERVE + 99})())
     answer = create(100)
     assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
     assert "drive.svo2" in answer.json()["detail"]
