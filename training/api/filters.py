@@ -11,9 +11,9 @@ class TrainingDatasetFilter(FilterSet):
     job = django_filters.UUIDFilter(field_name="job")
     dataset = django_filters.UUIDFilter(field_name="job__dataset")
     status = django_filters.ChoiceFilter(choices=WorkStatus.choices)
-    format = django_filters.ChoiceFilter(choices=TrainingDataset.Format.choices)
+    export_format = django_filters.ChoiceFilter(field_name="format", choices=TrainingDataset.Format.choices)
     search = django_filters.CharFilter(field_name="name", lookup_expr="icontains")
 
     class Meta:
         model = TrainingDataset
-        fields = ["job", "dataset", "status", "format", "search"]
+        fields = ["job", "dataset", "status", "export_format", "search"]

@@ -54,15 +54,13 @@ class JobTrainingDatasetView(ApiView):
 
 
 def _verb(name: str, summary: str) -> Any:
-    @extend_schema(summary=summary, request=None, responses={202: TrainingDatasetStatusSerializer})
-    @action(detail=True, methods=["post"], url_path=name, url_name=name)
-    @idempotent
     def move(self: "TrainingDatasetViewSet", request: Request, pk: str) -> Response:
         row = services.move_training_dataset(user=request.user, row=self.get_object(), verb=name)
         return Response(TrainingDatasetStatusSerializer(row).data, status=status.HTTP_202_ACCEPTED)
 
-    move.__name__ = name
-    return move
+    move.__name__ = name  # before the decorators: the router goes by it
+    decorated = action(detail=True, methods=["post"], url_path=name, url_name=name)(idempotent(move))
+    return extend_schema(summary=summary, request=None, responses={202: TrainingDatasetStatusSerializer})(decorated)
 
 
 @extend_schema_view(
