@@ -46,13 +46,13 @@ def test_a_file_whose_reader_crashes_gets_a_sentence_and_the_next_one_is_read(da
 
 
 def test_a_reader_that_hangs_is_given_up_in_time(data_folder):
-    with Prober(timeout=1) as prober:
+    with Prober(timeout=8) as prober:
         prober.probe(data_folder / "svo2_like/euroc_h264.svo2")
         prober._child.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         probe = prober.probe(data_folder / "svo2_like/euroc_h264.svo2")
     assert probe.code == "recording_timeout"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_being_stopped_while_waiting_ends_the_child(data_folder, monkeypatch):
