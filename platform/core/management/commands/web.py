@@ -1,11 +1,11 @@
 """Serve pages, API and live updates on a socket that `up` has opened."""
 
 import logging
-import os
 import socket
 from typing import Any
 
 import uvicorn
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
             lifespan="on",
             log_config=None,
             access_log=False,
-            proxy_headers=bool(os.environ.get("BEHIND_PROXY")),
+            proxy_headers=settings.BEHIND_PROXY,
             timeout_graceful_shutdown=3,
             server_header=False,
         )
