@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from training.formats.base import (
+    SPLITS,
     ExportAnnotation,
     ExportClass,
     ExportFolder,
@@ -92,7 +93,10 @@ class CocoWriter:
 
     def finish(self) -> None:
         categories = [{"id": item.id, "name": item.name, "supercategory": ""} for item in self._classes]
-        for split, parts in self._parts.items():
+        for split in SPLITS:
+            parts = self._parts.get(split)
+            if parts is None:
+                continue
             parts.join(self._folder.root / f"coco/{split}/annotations.json", json.dumps(categories))
             self._folder.add(f"coco/{split}/annotations.json")
 

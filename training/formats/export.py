@@ -39,14 +39,14 @@ class Export:
             self._writers.append(KittiWriter(self._folder, options))
         if "coco" in formats:
             self._writers.append(CocoWriter(self._folder, options, classes, self.parts, state.get("coco")))
-        self._frames: dict[str, int] = state.get("frames") or dict.fromkeys(SPLITS, 0)
-        self._annotations: dict[str, int] = state.get("annotations") or dict.fromkeys(SPLITS, 0)
         self._empty: int = state.get("empty", 0)
         self._boxes_3d: int = state.get("boxes_3d", 0)
         self._masks: int = state.get("masks", 0)
-        self._classes: dict[str, dict[str, int]] = state.get("classes") or {
-            item.name: dict.fromkeys(SPLITS, 0) for item in classes
-        }
+        # A state that was stored may have lost the order of its keys (PostgreSQL's jsonb does).
+        self._frames = _per_split(state.get("frames"))
+        self._annotations = _per_split(state.get("annotations"))
+        counted = state.get("classes") or {}
+        self._classes = {item.name: _per_split(counted.get(item.name)) for item in classes}
 
     def add(self, frame: ExportFrame, split: str, number: int) -> None:
         """Write `frame` as the `number`th (from 0) of `split`."""
@@ -107,6 +107,10 @@ class Export:
             writer.finish()
         self._folder.close()
         return manifest_digest(self.root)
+
+
+def _per_split(counts: dict[str, int] | None) -> dict[str, int]:
+    return {split: (counts or {}).get(split, 0) for split in SPLITS}
 
 
 def write_lineage(root: Path, document: dict[str, Any]) -> None:
