@@ -24,6 +24,7 @@ FRAME_COLUMNS = (
     "height",
     "image_extension",
     "has_depth",
+    "gravity",
 )
 DETECTION_COLUMNS = (
     "id",
@@ -101,7 +102,7 @@ class FrameReader:
             yield self._frame(frames[pk], found.pop(pk))
 
     def _frame(self, row: tuple[Any, ...], detections: list[Any]) -> ExportFrame:
-        _, sequence, number, timestamp_ns, width, height, extension, has_depth = row
+        _, sequence, number, timestamp_ns, width, height, extension, has_depth, gravity = row
         places, stem = self._places[sequence], f"{number:06d}"
         calib, velodyne = f"{places.calib}/{stem}.txt", f"{places.velodyne}/{stem}.bin"
         return ExportFrame(
@@ -110,6 +111,7 @@ class FrameReader:
             timestamp_ns=timestamp_ns,
             width=width,
             height=height,
+            gravity=gravity,
             image=f"{places.image_left}/{stem}.{extension}",
             depth=f"{places.depth}/{stem}.npy" if has_depth else None,
             calib=calib if os.path.exists(calib) else None,  # noqa: PTH110 - three times as fast

@@ -80,6 +80,7 @@ class Ingest:
                     has_right=record.has_right,
                     has_depth=record.has_depth,
                     depth_coverage=record.depth_coverage,
+                    gravity=record.gravity,
                 )
                 for record in records
             ),

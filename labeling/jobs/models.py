@@ -136,6 +136,9 @@ class Frame(VersionedModel):
     has_right = models.BooleanField(default=False)
     has_depth = models.BooleanField(default=False)
     depth_coverage = models.FloatField(default=0)
+    gravity = models.JSONField(
+        null=True, blank=True, help_text="Unit vector pointing down in the rectified left camera; boxes stand along it"
+    )
     processing_time = models.FloatField(default=0, help_text="Seconds spent on it over all stages")
 
     class Meta:

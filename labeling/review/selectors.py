@@ -87,10 +87,11 @@ def frame_batch(rows: Sequence[Frame], *, masks: bool = True) -> list[dict[str, 
     """`rows` as JSON values, each with its detections; two queries however many rows."""
     columns = DETECTION_COLUMNS + (MASK_COLUMNS if masks else ())
     found: dict[uuid.UUID, list[dict[str, Any]]] = {row.pk: [] for row in rows}
+    down = {row.pk: row.gravity for row in rows}
     detections = Detection.objects.filter(frame__in=list(found)).order_by("camera", "instance", "pk")
     for row in detections.values_list(*columns):
         values = dict(zip(columns, row, strict=True))
-        found[values["frame_id"]].append(detection_json(values))
+        found[values["frame_id"]].append(detection_json(values, down[values["frame_id"]]))
     return [frame_json(row) | {"detections": found[row.pk]} for row in rows]
 
 
@@ -131,7 +132,8 @@ def media_revision(frame: Frame) -> str:
     return f"{int(started.timestamp()) if started else 0:x}-{frame.version}"
 
 
-def detection_json(row: dict[str, Any]) -> dict[str, Any]:
+def detection_json(row: dict[str, Any], down: list[float] | None) -> dict[str, Any]:
+    """`down` is the frame's gravity, along which its 3D boxes stand; None: along the camera's y."""
     has_box = row["location_x"] is not None
     mask = None
     if row.get("mask__counts") is not None:
@@ -156,6 +158,7 @@ def detection_json(row: dict[str, Any]) -> dict[str, Any]:
             "location": [row["location_x"], row["location_y"], row["location_z"]],
             "dimensions_hwl": [row["height_m"], row["width_m"], row["length_m"]],
             "rotation_y": row["rotation_y"],
+            "down": down,
             "points_used": row["points_used"],
         }
         if has_box

@@ -1,7 +1,8 @@
 """A stage is a frozen dataclass of its parameters that yields one commit per input frame.
 
 It is a pure function of the files before it: killed at any point and started again with the last committed cursor and
-state, it leaves the same bytes as an undisturbed run. It writes its files before it yields the commit that speaks of them.
+state, it leaves the same bytes as an undisturbed run. Its files are in place before it yields the commit that speaks of
+them.
 """
 
 from collections.abc import Callable, Iterator, Sequence

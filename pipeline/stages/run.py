@@ -46,7 +46,9 @@ def run_stage(
                 journal.append(commit)
                 bad += bool(commit.error)
                 if bad > max(MAX_BAD_FRAMES, MAX_BAD_SHARE * total):
-                    raise TooManyBadFramesError(f"{bad} of {total} frames failed in {stage.name}; the last: {commit.error}")
+                    raise TooManyBadFramesError(
+                        f"{bad} of {total} frames failed in {stage.name}; the last: {commit.error}"
+                    )
                 yield commit, total
             else:
                 raise Stopped

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 class CameraIntrinsics:
     """A pinhole camera with OpenCV distortion.
 
-    `distortion` is in OpenCV's order: (k1, k2, p1, p2, k3) or the rational (k1, k2, p1, p2, k3, k4, k5, k6); empty if none.
+    `distortion` is in OpenCV's order: (k1, k2, p1, p2, k3) or the rational (k1, k2, p1, p2, k3, k4, k5, k6); or empty.
     Pixels have their centre at integer coordinates.
     """
 

@@ -2,7 +2,7 @@
 
 A line is whole or it is not there: a line cut by a crash is dropped on opening, and the stage continues at the first
 frame without a line. Readers (the database, the next stage) keep a cursor of their own and take the lines beyond it.
-Line: {"cursor": int, "state": {...}, "records": [...], "elapsed_s": float, "error": str}. Timing never goes into outputs.
+Line: {"cursor": int, "state": {...}, "records": [...], "elapsed_s": float, "error": str}. Timing never goes further.
 """
 
 import fcntl
@@ -83,7 +83,9 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

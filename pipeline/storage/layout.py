@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SequenceLayout:
-    """The folder of one recording within one job: `{job_id}/{sequence}/`. Frame numbers count the kept frames from 0."""
+    """The folder of one recording within one job: `{job_id}/{sequence}/`. Frame numbers count kept frames from 0."""
 
     root: Path
 

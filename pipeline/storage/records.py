@@ -21,7 +21,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord(Record):
-    """A kept frame. `number` counts kept frames from 0 and names the files; `source_index` is its place in the recording."""
+    """A kept frame. `number` counts kept frames from 0 and names the files; `source_index`: place in the recording."""
 
     number: int
     source_index: int

@@ -75,13 +75,13 @@ def test_a_segmenter_that_is_not_here_is_refused_before_anything_is_written(stre
 
 def test_the_command_names_what_is_wrong_with_its_arguments(street: DemoRecording, tmp_path: Path):
     out = f"--out={tmp_path}"
-    with pytest.raises(CommandError, match="gone.svo2 does not exist"):
+    with pytest.raises(CommandError, match=r"gone\.svo2 does not exist"):
         call_command("process", str(tmp_path / "gone.svo2"), out)
     with pytest.raises(CommandError, match="--classes: 'unicorn' is not one of person, car"):
         call_command("process", str(street.recording), out, "--classes=unicorn")
     with pytest.raises(CommandError, match="--split: '1' is not three numbers"):
         call_command("process", str(street.recording), out, "--split=1")
-    with pytest.raises(CommandError, match="sum to 0.7 instead of 1"):
+    with pytest.raises(CommandError, match=r"sum to 0\.7 instead of 1"):
         call_command("process", str(street.recording), out, "--split=0.5,0.1,0.1")
     with pytest.raises(CommandError, match="stages_to_run: 'flying'"):
         call_command("process", str(street.recording), out, "--stages=flying")

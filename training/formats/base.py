@@ -63,7 +63,10 @@ class ExportAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class ExportFrame:
-    """One frame and the files that belong to it, each a path or None where there is none."""
+    """One frame and the files that belong to it, each a path or None where there is none.
+
+    gravity: unit vector pointing down in the camera, along which 3D boxes stand; None: along the camera's +Y.
+    """
 
     sequence: str
     number: int
@@ -71,6 +74,7 @@ class ExportFrame:
     width: int
     height: int
     image: str
+    gravity: Sequence[float] | None = None
     depth: str | None = None
     calib: str | None = None
     velodyne: str | None = None

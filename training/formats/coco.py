@@ -110,6 +110,7 @@ def _image(frame: ExportFrame, number: int, name: str) -> dict[str, Any]:
         "sequence": frame.sequence,
         "frame": frame.number,
         "timestamp_ns": frame.timestamp_ns,
+        "gravity": None if frame.gravity is None else list(frame.gravity),
     }
 
 

@@ -56,6 +56,7 @@ def _export_frame(
         width=frame.width,
         height=frame.height,
         image=str(image_path(layout, frame)),
+        gravity=frame.gravity,
         depth=_existing(layout.depth(frame.number)) if frame.has_depth else None,
         calib=_existing(layout.calib(frame.number)),
         velodyne=_existing(layout.velodyne(frame.number)),

@@ -47,7 +47,12 @@ class Box3DSerializer(serializers.Serializer[Any]):
         child=serializers.FloatField(), help_text="Centre of the bottom face, rectified left camera, metres"
     )
     dimensions_hwl = serializers.ListField(child=serializers.FloatField(), help_text="Metres")
-    rotation_y = serializers.FloatField(help_text="Radians about +Y")
+    rotation_y = serializers.FloatField(help_text="Radians about `down`")
+    down = serializers.ListField(
+        child=serializers.FloatField(),
+        allow_null=True,
+        help_text="Unit vector in the camera's axes along which the box stands, from the IMU; null: +Y",
+    )
     points_used = serializers.IntegerField()
 
 

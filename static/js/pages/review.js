@@ -3,6 +3,7 @@
 import { BirdsEye } from "../review/birdseye.js";
 import { css, hexColor, trackColor } from "../review/colors.js";
 import { FrameStore } from "../review/frames.js";
+import { groundPoint } from "../review/geometry.js";
 import { Strip } from "../review/strip.js";
 import { Viewer } from "../review/viewer.js";
 import { shortcuts } from "../shortcuts.js";
@@ -89,7 +90,7 @@ function renderBirdsEye() {
     for (const item of store.peek(state.sequence, number)?.detections ?? []) {
       if (item.track_id === null || !item.box_3d) continue;
       if (!trails.has(item.track_id)) trails.set(item.track_id, []);
-      trails.get(item.track_id).push([item.box_3d.location[0], item.box_3d.location[2]]);
+      trails.get(item.track_id).push(groundPoint(item.box_3d));
     }
   }
   birdsEye.show({ camera: state.sequence.camera, detections: boxes, trails });
@@ -122,7 +123,7 @@ function renderList() {
 function describe({ box_3d: box, area, bbox }) {
   if (!box) return area ? `${area.toLocaleString("en")} px, no 3D box` : `${Math.round(bbox[2])} × ${Math.round(bbox[3])} px`;
   const [h, w, l] = box.dimensions_hwl.map((value) => value.toFixed(2));
-  return `${Math.hypot(box.location[0], box.location[2]).toFixed(1)} m away, ${h} × ${w} × ${l} m`;
+  return `${Math.hypot(...groundPoint(box)).toFixed(1)} m away, ${h} × ${w} × ${l} m`;
 }
 
 function renderFacts(view) {

@@ -1,13 +1,13 @@
 /** The scene from above, in the left camera's axes: boxes, where they look, and where their tracks have been. */
 
 import { css } from "./colors.js";
-import { footprint } from "./geometry.js";
+import { footprint, groundPoint } from "./geometry.js";
 
 const RANGES = [2, 3, 5, 8, 12, 20, 30, 50, 80, 120];
 
 export class BirdsEye extends EventTarget {
   #canvas;
-  #scene = null; // {camera, detections: [{box_3d, track_id, paint}], trails: Map(track → [[x, z], …])}
+  #scene = null; // {camera, detections: [{box_3d, track_id, paint}], trails: Map(track → [[right, ahead], …])}
   #chosen = null;
   #shapes = [];
   #range = 5;
@@ -43,7 +43,7 @@ export class BirdsEye extends EventTarget {
 
   /** Metres ahead that are shown: all boxes fit, and the scale does not jump about with each frame. */
   #fit() {
-    const farthest = Math.max(1, ...this.#scene.detections.map(({ box_3d: b }) => Math.hypot(b.location[0], b.location[2]) + 1));
+    const farthest = Math.max(1, ...this.#scene.detections.map(({ box_3d: b }) => Math.hypot(...groundPoint(b)) + 1));
     const needed = RANGES.find((range) => range >= farthest) ?? RANGES.at(-1);
     if (needed > this.#range || farthest < this.#range * 0.45) this.#range = needed;
     return this.#range;

@@ -11,12 +11,38 @@ export const EDGES = [
 /** The corners at the end the object faces (+length). */
 export const FRONT = [0, 1, 5, 4];
 
-/** Eight [x, y, z]: four of the bottom face in turn, then the four above them. */
-export function corners({ location: [x, y, z], dimensions_hwl: [h, w, l], rotation_y: angle }) {
+/**
+ * The smallest rotation (three rows) that takes `down` to +y: from the axes of the camera to those of a level one.
+ * null stands for a camera that is level already. The engine's level_rotation.
+ */
+function levelRotation(down) {
+  if (!down) return [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
+  const length = Math.hypot(...down);
+  const [x, y, z] = down.map((value) => value / length);
+  if (y < -1 + 1e-9) return [[-1, 0, 0], [0, -1, 0], [0, 0, 1]]; // upside down: half a turn about the optical axis
+  const k = 1 / (1 + y);
+  return [
+    [1 - k * x * x, -x, -k * x * z],
+    [x, y, z],
+    [-k * x * z, -z, 1 - k * z * z],
+  ];
+}
+
+const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+
+/**
+ * Eight [x, y, z]: four of the bottom face in turn, then the four above them. The box stands along its `down` (null: +y),
+ * and rotation_y counts about it.
+ */
+export function corners({ location, dimensions_hwl: [h, w, l], rotation_y: angle, down = null }) {
   const cosine = Math.cos(angle);
   const sine = Math.sin(angle);
+  const rows = levelRotation(down);
   const ground = [[l / 2, w / 2], [l / 2, -w / 2], [-l / 2, -w / 2], [-l / 2, w / 2]];
-  const at = (height) => ground.map(([a, b]) => [x + cosine * a + sine * b, y - height, z - sine * a + cosine * b]);
+  const at = (height) => ground.map(([a, b]) => {
+    const level = [cosine * a + sine * b, -height, cosine * b - sine * a];
+    return location.map((value, n) => value + dot(rows.map((row) => row[n]), level)); // back by the transpose
+  });
   return [...at(0), ...at(h)];
 }
 
@@ -52,5 +78,14 @@ function cut(before, behind) {
   return before.map((value, n) => value + share * (behind[n] - value));
 }
 
-/** The box's outline on the ground, four [x, z]. */
-export const footprint = (box) => corners(box).slice(0, 4).map(([x, , z]) => [x, z]);
+/** A point of the camera's axes from above: [right, ahead] on level ground. */
+function fromAbove(point, down) {
+  const [right, , ahead] = levelRotation(down).map((row) => dot(row, point));
+  return [right, ahead];
+}
+
+/** Where a box stands, from above: [right, ahead]. */
+export const groundPoint = ({ location, down = null }) => fromAbove(location, down);
+
+/** The box's outline from above, four [right, ahead]. */
+export const footprint = (box) => corners(box).slice(0, 4).map((point) => fromAbove(point, box.down ?? null));

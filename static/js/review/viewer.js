@@ -120,7 +120,7 @@ export class Viewer extends EventTarget {
     for (const item of detections) {
       const strong = item.id === this.#chosen || item === this.#hovered;
       context.globalAlpha = dimmed && !strong ? 0.4 : 1;
-      if (show.boxes3d && item.box_3d && camera) drawBox3d(context, item, camera, scale, view, strong);
+      if (show.boxes3d && item.box_3d && camera) drawBox3d(context, item, this.#scene, scale, strong);
       if (show.boxes && item.camera === eye) drawBox(context, item, scale, strong);
     }
     if (show.labels) {
@@ -215,7 +215,7 @@ function drawBox(context, { bbox, paint }, scale, strong) {
   context.strokeRect(x, y, width, height);
 }
 
-function drawBox3d(context, { box_3d: box, paint }, camera, scale, view, strong) {
+function drawBox3d(context, { box_3d: box, paint }, { camera, view }, scale, strong) {
   const shift = view === "right" ? (camera.baseline ?? 0) : 0;
   const front = projectedFront(box, camera, shift);
   if (front) {

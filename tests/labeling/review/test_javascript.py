@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from pipeline.geometry.boxes3d import box_corners
+from pipeline.geometry.boxes3d import box_corners, level_rotation
 from tests.conftest import ROOT
 
 
@@ -28,14 +28,22 @@ def _masks(rng: np.random.Generator) -> list[dict]:
 
 
 def _boxes(rng: np.random.Generator) -> list[dict]:
+    """Boxes before level, tilted and upside-down cameras, with the engine's corners."""
     rows = rng.uniform([-9, -1, 2, 0.3, 0.3, 0.3, -3.14], [9, 2, 40, 3, 3, 9, 3.14], (40, 7))
-    return [
-        {
-            "box": {"location": row[:3].tolist(), "dimensions_hwl": row[3:6].tolist(), "rotation_y": row[6]},
-            "expected": box_corners(row[None])[0].tolist(),
-        }
-        for row in rows
-    ]
+    tilted = rng.normal([0, 1, 0], 0.4, (38, 3))
+    downs = [None, np.array([0.0, -1.0, 0.0]), *(down / np.linalg.norm(down) for down in tilted)]
+    cases = []
+    for row, down in zip(rows, downs, strict=True):
+        corners = box_corners(row[None], down)[0]
+        box = {"location": row[:3].tolist(), "dimensions_hwl": row[3:6].tolist(), "rotation_y": row[6]}
+        cases.append(
+            {
+                "box": box if down is None else {**box, "down": down.tolist()},
+                "expected": corners.tolist(),
+                "from_above": (corners[:4] @ level_rotation(down).T)[:, [0, 2]].tolist(),
+            }
+        )
+    return cases
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
