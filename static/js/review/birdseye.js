@@ -3,7 +3,7 @@
 import { css } from "./colors.js";
 import { footprint, groundPoint } from "./geometry.js";
 
-const RANGES = [2, 3, 5, 8, 12, 20, 30, 50, 80, 120];
+const RANGES = [2, 3, 4, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 65, 80, 120];
 
 export class BirdsEye extends EventTarget {
   #canvas;
@@ -43,7 +43,7 @@ export class BirdsEye extends EventTarget {
 
   /** Metres ahead that are shown: all boxes fit, and the scale does not jump about with each frame. */
   #fit() {
-    const farthest = Math.max(1, ...this.#scene.detections.map(({ box_3d: b }) => Math.hypot(...groundPoint(b)) + 1));
+    const farthest = Math.max(1, ...this.#scene.detections.map(({ box_3d: b }) => Math.hypot(...groundPoint(b)) + 0.5));
     const needed = RANGES.find((range) => range >= farthest) ?? RANGES.at(-1);
     if (needed > this.#range || farthest < this.#range * 0.45) this.#range = needed;
     return this.#range;

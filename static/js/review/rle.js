@@ -47,7 +47,7 @@ export function covers(mask, pixels, x, y) {
 }
 
 /** A canvas with the mask in `color` ([r, g, b]): see-through inside, solid along its edge. */
-export function paintMask(mask, pixels, [r, g, b], { fill = 90, edge = 235 } = {}) {
+export function paintMask(mask, pixels, [r, g, b], { fill = 78, edge = 235 } = {}) {
   const [height, width] = mask.size;
   const canvas = document.createElement("canvas");
   canvas.width = width;

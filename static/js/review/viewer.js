@@ -121,7 +121,7 @@ export class Viewer extends EventTarget {
       const strong = item.id === this.#chosen || item === this.#hovered;
       context.globalAlpha = dimmed && !strong ? 0.4 : 1;
       if (show.boxes3d && item.box_3d && camera) drawBox3d(context, item, this.#scene, scale, strong);
-      if (show.boxes && item.camera === eye) drawBox(context, item, scale, strong);
+      if (show.boxes && item.camera === eye) drawBox(context, item, scale, strong, show.boxes3d && item.box_3d);
     }
     if (show.labels) {
       for (const item of detections) {
@@ -206,8 +206,15 @@ export class Viewer extends EventTarget {
   }
 }
 
-function drawBox(context, { bbox, paint }, scale, strong) {
+/** `quiet`: there is a 3D box too, so the flat one only hints at its extent. */
+function drawBox(context, { bbox, paint }, scale, strong, quiet) {
   const [x, y, width, height] = bbox.map((value) => value * scale);
+  if (quiet && !strong) {
+    context.lineWidth = 1;
+    context.strokeStyle = css(paint, 0.75);
+    context.strokeRect(x, y, width, height);
+    return;
+  }
   context.lineWidth = strong ? 3 : 1.75;
   context.strokeStyle = "rgb(0 0 0 / 0.45)";
   context.strokeRect(x - 1, y - 1, width + 2, height + 2);
