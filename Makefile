@@ -27,13 +27,19 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --editable '.[deeplab]' || echo "  (no build of the DeepLab runtime for this Python: its tests will be skipped)"
 	@touch $@ $(VENV)/installed
 
+# Datumaro pins older releases of libraries the engine uses: it reads our exports from an environment of its own.
+$(VENV)-datumaro/installed:
+	@echo "→ Installing Datumaro, which reads the exports back"
+	@$(PYTHON) -m venv $(VENV)-datumaro
+	@$(VENV)-datumaro/bin/python -m pip install --quiet 'datumaro>=1.10' && touch $@ || echo "  (Datumaro cannot be installed here: its tests will be skipped)"
+
 demo: $(VENV)/installed ## Record, label, track and export a small scene, then serve the result on localhost
 	@$(BIN)/python manage.py demo --port $(PORT)
 
 up: $(VENV)/installed ## Serve the web application with its workers
 	@$(BIN)/python manage.py up --port $(PORT)
 
-test: $(VENV)/installed-dev ## Run all tests that this machine can run, on every database it offers
+test: $(VENV)/installed-dev $(VENV)-datumaro/installed ## Run all tests that this machine can run, on every database it offers
 	@$(BIN)/python tests/run.py
 
 test-fast: $(VENV)/installed-dev ## Run the quick tests on SQLite
@@ -61,4 +67,4 @@ bench: $(VENV)/installed-dev ## Print the measured numbers beside their baseline
 	@for file in benchmarks/*.py; do case $$file in */_*) ;; *) echo "== $$file"; $(BIN)/python $$file || exit 1;; esac; done
 
 clean: ## Remove the virtual environment and caches (your work in var/ stays)
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) $(VENV)-datumaro .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
