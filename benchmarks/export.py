@@ -1,7 +1,9 @@
 """Export 50,000 boxes with masks on 10,000 frames: seconds, memory, and the download as a ZIP.
 
+    python benchmarks/export.py [--frames 10000] [--boxes 5] [--naive-frames 1000]
+
 Against a named baseline, "naive": one query per frame, files copied, masks decoded and encoded again, everything held
-in one dictionary until `json.dump`. Usage: python benchmarks/export.py [--frames 10000] [--boxes 5] [--naive-frames 1000]
+in one dictionary until `json.dump`.
 """
 
 import argparse
@@ -33,21 +35,23 @@ def main() -> None:
         _setup()
         json.dump(PHASES[arguments.phase](arguments), sys.stdout)
         return
-    with tempfile.TemporaryDirectory(prefix="fovea-bench-") as home:
+    # Where Fovea keeps its data by default: creating a file costs thirty times as much in a crowded /tmp.
+    (ROOT / "var").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / "var") as home:
         results = {phase: _in_process(phase, home, arguments) for phase in PHASES}
     boxes = arguments.frames * arguments.boxes
     export, download, naive = results["export"], results["download"], results["naive"]
     naive_s = naive["seconds"] * arguments.frames / arguments.naive_frames
     print(f"{boxes:,} boxes with masks on {arguments.frames:,} frames, KITTI and COCO, with lineage and file hashes")
-    print(
-        f"  export     {export['seconds']:6.2f} s   {export['rss_mb']:5.0f} MB   (target {TARGET_S:g} s, {TARGET_MB:g} MB)"
-    )
-    print(
-        f"  download   {download['seconds']:6.2f} s   {download['rss_mb']:5.0f} MB   {download['bytes'] / 1e6:,.0f} MB of ZIP"
-    )
-    print(f"  naive      {naive_s:6.2f} s   {naive['rss_mb']:5.0f} MB   (from {arguments.naive_frames:,} frames)")
-    print(f"  ratio      {naive_s / export['seconds']:.1f} times as fast as naive")
+    _line("export", export["seconds"], export["rss_mb"], f"target {TARGET_S:g} s, {TARGET_MB:g} MB")
+    _line("download", download["seconds"], download["rss_mb"], f"{download['bytes'] / 1e6:,.0f} MB of ZIP")
+    _line("naive", naive_s, naive["rss_mb"], f"scaled up from {arguments.naive_frames:,} frames")
+    print(f"  {naive_s / export['seconds']:.1f} times as fast as naive")
     sys.exit(export["seconds"] > TARGET_S or export["rss_mb"] > TARGET_MB)
+
+
+def _line(name: str, seconds: float, rss_mb: float, note: str) -> None:
+    print(f"  {name:<10} {seconds:7.2f} s {rss_mb:6.0f} MB   ({note})")
 
 
 def _in_process(phase: str, home: str, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -227,15 +227,17 @@ def _hash(path: str) -> tuple[str, int]:
     """(SHA-256 in hex, size in bytes)."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        content = os.read(handle, _BLOCK)
+        # Most files are small, and a buffer of a megabyte costs more than reading them.
+        content = os.read(handle, _SMALL)
         digest, size = hashlib.sha256(content), len(content)
-        while len(content) == _BLOCK or (content and size > _BLOCK):
-            content = os.read(handle, _BLOCK)
-            digest.update(content)
-            size += len(content)
+        if size == _SMALL:
+            while content := os.read(handle, _BLOCK):
+                digest.update(content)
+                size += len(content)
     finally:
         os.close(handle)
     return digest.hexdigest(), size
 
 
+_SMALL: Final = 1 << 16
 _BLOCK: Final = 1 << 20
