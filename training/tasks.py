@@ -3,7 +3,7 @@
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count
 
@@ -16,7 +16,9 @@ from training.formats.lineage import lineage_document
 from training.formats.splits import SplitConfig, assign_splits
 from training.models import TrainingDataset, TrainingDatasetFrame
 from training.places import ExportPlace
-from training.streaming import FrameReader
+
+if TYPE_CHECKING:
+    from training.streaming import FrameReader
 
 CHUNK_FRAMES = 250
 EVENT_EVERY_S = 0.25
@@ -24,6 +26,8 @@ EVENT_EVERY_S = 0.25
 
 @runner(TrainingDataset)
 def run_export(lease: Lease[TrainingDataset]) -> Outcome:
+    from training.streaming import FrameReader  # loads numpy, of which the web process has no need
+
     row, place = lease.row, ExportPlace(lease.row)
     with place.held():
         if row.export_state.get("written") and place.final.exists():
@@ -85,7 +89,7 @@ def _annotation_counts(row: TrainingDataset, filters: AnnotationFilter) -> dict[
     return counts
 
 
-def _write_frames(lease: Lease[TrainingDataset], export: Export, reader: FrameReader) -> bool:
+def _write_frames(lease: Lease[TrainingDataset], export: Export, reader: "FrameReader") -> bool:
     """Write what is left; False when others should have a turn."""
     row = lease.row
     state, cursor = row.export_state, row.cursor

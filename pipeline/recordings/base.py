@@ -5,12 +5,13 @@ A reader streams: it holds a few frames at a time, however long the recording. F
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, Self, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 from pipeline.stereo.calibration import StereoCalibration
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal["svo2", "zed", "stereo_video", "stereo_images", "video", "images"]
 
@@ -50,9 +51,9 @@ class StereoFrame:
 
     index: int
     timestamp_ns: int
-    left: NDArray[np.uint8]
-    right: NDArray[np.uint8] | None = None
-    depth: NDArray[np.float32] | None = None
+    left: "NDArray[np.uint8]"
+    right: "NDArray[np.uint8] | None" = None
+    depth: "NDArray[np.float32] | None" = None
 
 
 @dataclass(frozen=True, slots=True)

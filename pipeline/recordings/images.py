@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, Self
 
 from pipeline.errors import RecordingError
 from pipeline.recordings.base import ImuSample, RecordingMetadata, StereoFrame
 from pipeline.recordings.limits import LARGEST_EYE_PIXELS
 from pipeline.stereo.calibration import StereoCalibration
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SUFFIXES: Final = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"))
 FORMATS: Final = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -72,9 +73,10 @@ def _ends_properly(path: Path, kind: str) -> bool:
         return _ENDINGS[kind] in stream.read()
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> "NDArray[np.uint8]":
     """The image upright as uint8 BGR (H, W, 3); call `image_size` first. Raises RecordingError."""
     import cv2
+    import numpy as np
 
     try:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)

@@ -1,9 +1,11 @@
 """Camera calibration as plain values: intrinsics, distortion, and the pose of the right camera against the left."""
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,10 @@ class CameraIntrinsics:
     distortion: tuple[float, ...] = ()
 
     @property
-    def matrix(self) -> NDArray[np.float64]:
+    def matrix(self) -> "NDArray[np.float64]":
         """K, (3, 3)."""
+        import numpy as np
+
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
 
     def scaled(self, width: int, height: int) -> "CameraIntrinsics":
@@ -59,10 +63,14 @@ class StereoCalibration:
     extra: dict[str, object] = field(default_factory=dict)
 
     @property
-    def rotation_matrix(self) -> NDArray[np.float64]:
+    def rotation_matrix(self) -> "NDArray[np.float64]":
+        import numpy as np
+
         return np.asarray(self.rotation, dtype=np.float64).reshape(3, 3)
 
     @property
     def baseline(self) -> float:
         """Distance of the two optical centres in metres."""
+        import numpy as np
+
         return float(np.linalg.norm(self.translation))

@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -39,6 +39,8 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n")
 
 
-def write_npy(path: Path, array: NDArray[Any]) -> None:
+def write_npy(path: Path, array: "NDArray[Any]") -> None:
+    import numpy as np
+
     with atomic_open(path) as stream:
         np.save(stream, array, allow_pickle=False)

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from pipeline.errors import ConfigurationError, PipelineError
-from training.formats.masks import CroppedMask
+
+if TYPE_CHECKING:
+    from training.formats.masks import CroppedMask
 
 SPLITS: Final = ("train", "val", "test")
 FORMATS: Final = ("kitti", "coco")
@@ -53,7 +55,7 @@ class ExportAnnotation:
     bbox_xywh: tuple[float, float, float, float]
     confidence: float
     area: int = 0
-    mask: CroppedMask | None = None
+    mask: "CroppedMask | None" = None
     mask_path: str | None = None
     box: Box3D | None = None
     truncated: float = 0.0

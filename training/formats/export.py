@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from training.formats.base import FORMATS, SPLITS, ExportClass, ExportFolder, ExportFrame, ExportOptions, Placed, Writer
-from training.formats.coco import CocoWriter
-from training.formats.kitti import KittiWriter
 from training.formats.lineage import manifest_digest
 
 
@@ -30,6 +28,10 @@ class Export:
         options: ExportOptions | None = None,
         state: dict[str, Any] | None = None,
     ) -> None:
+        # With these come numpy and the mask codec, which the web process has no need of.
+        from training.formats.coco import CocoWriter
+        from training.formats.kitti import KittiWriter
+
         state, options = state or {}, options or ExportOptions()
         self.root = root
         self.parts = root.with_name(f"{root.name}.parts")

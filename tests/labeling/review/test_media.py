@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from labeling.jobs.models import Detection, Frame
-from labeling.review.media import color_depth
+from labeling.review.pictures import color_depth
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
