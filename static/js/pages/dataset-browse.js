@@ -25,7 +25,7 @@ const shown = browser(root, {
     validate.disabled = !chosen.size;
     if (job) {
       job.setAttribute("aria-disabled", String(!chosen.size));
-      const query = new URLSearchParams([...chosen.keys()].map((path) => ["input_paths", path]));
+      const query = new URLSearchParams([...chosen.keys()].map((path) => ["path", path]));
       if (chosen.size) job.href = `${job.dataset.newJob}?${query}`;
       else job.removeAttribute("href");
     }

@@ -6,6 +6,7 @@ const ICONS = {
   folder: "M3 6a1 1 0 0 1 1-1h5l2 2h9a1 1 0 0 1 1 1v10a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1z",
   recording: "M3 7a1 1 0 0 1 1-1h11a1 1 0 0 1 1 1v10a1 1 0 0 1-1 1H4a1 1 0 0 1-1-1zm13 4 5-3v8l-5-3z",
 };
+const FOLDER_KINDS = ["stereo_images", "images"]; // recordings that are folders themselves
 const KINDS = { svo2: "SVO2", stereo_video: "stereo video", stereo_images: "stereo images", video: "video", images: "images" };
 
 export function bytes(count) {
@@ -38,7 +39,8 @@ function icon(type) {
 
 /**
  * Show the folders in `root`. `onFolder(path)` is told of each folder opened; with `onChoose(entries)` recordings can be
- * chosen, and the chosen ones (a Map from path to entry) are told.
+ * chosen, and the chosen ones (a Map from path to entry) are told. Without it, a recording that is a folder (a sequence
+ * of images) can be picked as one: `onFolder` is told of it.
  */
 export function browser(root, { path = "", onFolder = () => {}, onChoose = null } = {}) {
   const crumbs = element("nav", { class: "crumbs", "aria-label": "Folders above" });
@@ -87,10 +89,10 @@ export function browser(root, { path = "", onFolder = () => {}, onChoose = null 
   }
 
   function show(entry) {
-    const isFolder = entry.type === "folder";
+    const canPick = entry.type === "folder" || onChoose || FOLDER_KINDS.includes(entry.kind);
     const row = element(
       "li",
-      { class: "browser-entry", role: "option", tabindex: "-1", "data-path": entry.path, "data-type": entry.type, "aria-selected": String(chosen.has(entry.path)), "aria-disabled": !isFolder && !onChoose ? "true" : null },
+      { class: "browser-entry", role: "option", tabindex: "-1", "data-path": entry.path, "data-type": entry.type, "aria-selected": String(chosen.has(entry.path)), "aria-disabled": canPick ? null : "true" },
       icon(entry.type),
       element("span", { class: "truncate" }, entry.name),
       element("span", { class: "small muted" }, KINDS[entry.kind] ?? entry.kind),
@@ -103,10 +105,16 @@ export function browser(root, { path = "", onFolder = () => {}, onChoose = null 
   function activate(row, focus) {
     const { entry } = row;
     if (entry.type === "folder") return open(entry.path, focus);
-    if (!onChoose) return undefined;
+    if (!onChoose) return row.ariaDisabled === "true" ? undefined : pick(row);
     chosen.has(entry.path) ? chosen.delete(entry.path) : chosen.set(entry.path, entry);
     row.setAttribute("aria-selected", String(chosen.has(entry.path)));
     return onChoose(chosen);
+  }
+
+  function pick(row) {
+    const isPicked = row.getAttribute("aria-selected") !== "true";
+    for (const other of list.children) other.setAttribute("aria-selected", String(other === row && isPicked));
+    onFolder(isPicked ? row.entry.path : here.path);
   }
 
   crumbs.addEventListener("click", (event) => {

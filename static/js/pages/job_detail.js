@@ -46,6 +46,7 @@ function showStatus(event) {
   badge.dataset.status = status;
   badge.textContent = status[0].toUpperCase() + status.slice(1);
   find("[data-progress]").dataset.status = status;
+  find('[data-key="v"]')?.classList.toggle("button-primary", status === "completed");
   const error = find("[data-job-error]");
   error.textContent = event.error ?? "";
   error.hidden = !event.error;
@@ -65,6 +66,8 @@ async function refresh() {
     const newer = fresh.querySelector(`[data-refresh="${part.dataset.refresh}"]`);
     if (newer && newer.innerHTML !== part.innerHTML) part.innerHTML = newer.innerHTML;
   }
+  // While frames come in the newest stand first, in the order of their coming; at the end all stand in their own.
+  if (ENDED.has(status)) find("[data-thumbnails]").replaceWith(fresh.querySelector("[data-thumbnails]"));
 }
 setInterval(() => status === "running" && !document.hidden && refresh(), REFRESH_MS);
 

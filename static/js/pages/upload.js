@@ -198,6 +198,7 @@ function show(name, size) {
 /** Uploads of an earlier visit: they go on once their file is given again. */
 async function showUnfinished() {
   const unfinished = await api(`datasets/${dataset}/uploads`);
+  if (unfinished.length) document.getElementById("add-recordings").open = true;
   for (const left of unfinished) {
     const view = show(left.filename, left.length);
     view.item.dataset.left = `${left.filename} ${left.length}`;

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
 
 from accounts import services
 from core.errors import ApplicationError
@@ -33,6 +34,8 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from error
         except ApplicationError as error:
             raise CommandError(error.detail) from error
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(f"The database cannot be used ({error}). Run `manage.py migrate` first.") from error
         if not is_new:
             self.stdout.write(f"{user.email} is an administrator already.")
             return
