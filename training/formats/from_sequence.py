@@ -29,8 +29,8 @@ class _Ahead(Generic[RecordOfFrame]):
     """Records ordered by frame, handed out frame by frame."""
 
     def __init__(self, records: Iterable[RecordOfFrame]) -> None:
-        self._groups = groupby(records, key=lambda record: record.number)
-        self._next = self._advance()
+        self._groups: Iterator[tuple[int, Iterator[RecordOfFrame]]] = groupby(records, key=lambda each: each.number)
+        self._next: tuple[int, list[RecordOfFrame]] | None = self._advance()
 
     def _advance(self) -> tuple[int, list[RecordOfFrame]] | None:
         number, group = next(self._groups, (None, None))
