@@ -2,7 +2,8 @@
 
 Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017; the file is google-coral/test_data's
 `deeplabv3_mnv2_pascal_quant.tflite`. Its output is an arg-max; the logits (33x33x21) are read inside the graph, so
-that there are probabilities. The input is letterboxed to 513x513 with the network's mean grey, never stretched.
+that there are probabilities. The input is letterboxed to 513x513 with the network's mean grey, never stretched; an
+image far wider than high (or higher than wide) is seen in overlapping tiles, whose logits are blended.
 """
 
 from collections.abc import Sequence
@@ -30,9 +31,16 @@ _SIDE: Final = 513
 _STRIDE: Final = 16
 _MEAN: Final = 128
 _WORK: Final = 480
-"""Longest side on which masks are made, pixels."""
+"""Longest side of a tile on which masks are made, pixels."""
+_LONG: Final = 1.8
+"""Ratio of the sides (16:9 is less) from which an image is cut into tiles: whole, it would fill little of the network's
+square."""
+_TILE: Final = 4 / 3
+_OVERLAP: Final = 0.25
+_MOST_TILES: Final = 6
+"""Ratio of a tile's sides, share of a tile that it has in common with the next at least, and a bound on the time."""
 _MIN_SHARE: Final = 0.0008
-"""Of the image: smaller instances are noise of the 33x33 grid."""
+"""Of a tile: smaller instances are noise of the 33x33 grid."""
 _DEPTH_SLOPE: Final = 6.0
 """Looser than for geometry alone: the network has already said that it is one class."""
 
@@ -84,7 +92,8 @@ class DeepLab:
 
     def _segment(self, view: View) -> list[Instance]:
         h, w = view.image.shape[:2]
-        scale = min(1.0, _WORK / max(h, w))
+        tile = max(stop - start for start, stop in tiles(max(h, w), min(h, w)))
+        scale = min(1.0, _WORK / tile)
         size = max(8, round(w * scale)), max(8, round(h * scale))
         image = np.asarray(cv2.resize(view.image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         probability = self.probabilities(image)
@@ -102,7 +111,7 @@ class DeepLab:
             mask = (probability[index] > others) & (probability[index] > 0.35)
             found += [
                 _Found(each, float(probability[index][each].mean()), (index,))
-                for each in _instances(mask, depth, focal)
+                for each in _instances(mask, depth, focal, max(24, int(_MIN_SHARE * mask.size * tile / max(h, w))))
             ]
         found = self._joined(found)
         instances = [self._instance(each, view, depth, focal, (w, h)) for each in found]
@@ -110,6 +119,29 @@ class DeepLab:
 
     def probabilities(self, image: NDArray[np.uint8]) -> Floats:
         """(21, H, W) class probabilities of a uint8 BGR image (H, W, 3), bilinear between the network's 33x33 cells."""
+        h, w = image.shape[:2]
+        parts = tiles(max(h, w), min(h, w))
+        if len(parts) == 1:
+            stack = self._logits_of(image)
+        else:
+            upright = h > w
+            stack = np.zeros((len(VOC), h, w), np.float32)
+            total = np.zeros(max(h, w), np.float32)
+            for start, stop in parts:
+                # Rising from either end: what a tile has at its border it sees without its surroundings.
+                weight = np.minimum(np.arange(stop - start), np.arange(stop - start)[::-1]).astype(np.float32) + 1
+                part = (slice(start, stop), slice(None)) if upright else (slice(None), slice(start, stop))
+                logits = self._logits_of(np.ascontiguousarray(image[part]))
+                stack[(slice(None), *part)] += logits * (weight[:, None] if upright else weight)
+                total[start:stop] += weight
+            stack /= total[:, None] if upright else total
+        stack -= stack.max(axis=0)
+        np.exp(stack, out=stack)
+        stack /= stack.sum(axis=0)
+        return stack
+
+    def _logits_of(self, image: NDArray[np.uint8]) -> Floats:
+        """(21, H, W) of an image that fits the network's square."""
         h, w = image.shape[:2]
         scale = _SIDE / max(h, w)
         inner = max(1, round(w * scale)), max(1, round(h * scale))
@@ -131,11 +163,7 @@ class DeepLab:
             )
             for k in range(len(VOC))
         ]
-        stack: Floats = np.stack(planes)
-        stack -= stack.max(axis=0)
-        np.exp(stack, out=stack)
-        stack /= stack.sum(axis=0)
-        return np.asarray(stack, dtype=np.float32)
+        return np.asarray(np.stack(planes), dtype=np.float32)
 
     def _joined(self, found: list[_Found]) -> list[_Found]:
         """A person on a bicycle becomes one object where a label class (cyclist) says so."""
@@ -169,6 +197,17 @@ class DeepLab:
         return Instance(mask, candidates[best].id, scores[candidates[best].id], scores) if mask.any() else None
 
 
+def tiles(long: int, short: int) -> list[tuple[int, int]]:
+    """(start, stop) along the longer side of an image of the parts to be seen one by one; all of most images."""
+    if long <= _LONG * short:
+        return [(0, long)]
+    side = _TILE * short
+    count = min(_MOST_TILES, int(np.ceil((long / side - _OVERLAP) / (1 - _OVERLAP))))
+    length = max(round(side), int(np.ceil(long / (count * (1 - _OVERLAP) + _OVERLAP))))
+    length = min(length, long)
+    return [(int(start), int(start) + length) for start in np.linspace(0, long - length, count).round()]
+
+
 def _by_size(candidates: list[ClassSpec], mask: Mask, depth: Floats | None, focal: float | None) -> NDArray[np.float64]:
     """How the score is shared among label classes of one VOC class: by size where depth tells it, else by name."""
     # A class that bears the network's own name comes before one that is only a kind of it.
@@ -195,9 +234,9 @@ def _by_size(candidates: list[ClassSpec], mask: Mask, depth: Floats | None, foca
     return np.asarray(share / share.sum())
 
 
-def _instances(mask: Mask, depth: Floats | None, focal: float | None) -> list[Mask]:
-    """The connected parts of `mask` (H, W); where depth is known, parts behind one another count as apart."""
-    least = max(24, int(_MIN_SHARE * mask.size))
+def _instances(mask: Mask, depth: Floats | None, focal: float | None, least: int) -> list[Mask]:
+    """The connected parts of `mask` (H, W) of `least` pixels and more; where depth is known, parts behind one another
+    count as apart."""
     number, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     parts = [labels == each for each in range(1, number)]
     parts = [part for part in parts if np.count_nonzero(part) >= least]

@@ -1,9 +1,14 @@
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
 
+from pipeline.geometry.kitti import read_labels
 from pipeline.segmentation import registry
 from pipeline.segmentation.base import ClassSpec, View
+from pipeline.segmentation.deeplab import tiles
+from pipeline.segmentation.rle import bbox_xywh
 from pipeline.segmentation.vocabulary import VOC
 
 pytest.importorskip("ai_edge_litert", reason="the runtime of the tflite file is not installed")
@@ -96,3 +101,35 @@ def test_the_same_image_gives_the_same_result_in_any_batch(deeplab, truck):
     together = deeplab.segment([View(np.zeros_like(small)), View(small)])[1]
     assert [(a.class_id, a.confidence) for a in alone] == [(b.class_id, b.confidence) for b in together]
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("long", "short", "count"),
+    [(672, 376, 1), (1280, 720, 1), (1242, 375, 3), (1224, 370, 3), (700, 3, 6), (2, 1, 2), (1, 1, 1)],
+)
+def test_tiles_cover_long_images_and_overlap(long, short, count):
+    parts = tiles(long, short)
+    assert len(parts) == count
+    assert (parts[0][0], parts[-1][1]) == (0, long)
+    assert all(0.2 * (stop - start) <= stop - after + 1 for (start, stop), (after, _) in pairwise(parts))
+
+
+def test_a_car_in_a_wide_image_is_found_where_it_is_labelled(deeplab, data_folder):
+    folder = data_folder / "kitti_object"
+    found_boxes = []
+    for name in ("000002", "000003", "000007"):
+        car = max(
+            (each for each in read_labels(folder / "label_2" / f"{name}.txt") if each.type == "Car"),
+            key=lambda each: each.bbox_xyxy[3] - each.bbox_xyxy[1],
+        )
+        image = cv2.imread(str(folder / "image_2" / f"{name}.png"))
+        masks = [each.mask for each in found(deeplab, image) if each.class_id == 2]
+        found_boxes.append(max((box_iou(bbox_xywh(mask), car.bbox_xyxy) for mask in masks), default=0))
+    assert min(found_boxes) > 0.5
+
+
+def box_iou(xywh, xyxy):
+    x, y, w, h = xywh
+    x1, y1, x2, y2 = xyxy
+    shared = max(0, min(x + w, x2) - max(x, x1)) * max(0, min(y + h, y2) - max(y, y1))
+    return shared / (w * h + (x2 - x1) * (y2 - y1) - shared)
