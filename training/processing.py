@@ -15,6 +15,8 @@ from pipeline.stages.base import StageContext
 from pipeline.stages.building import build_stages
 from pipeline.stages.plan import PipelineConfig
 from pipeline.stages.run import run_stage
+from pipeline.stereo.calibration import StereoCalibration
+from pipeline.storage.atomic import write_text
 from pipeline.storage.layout import SequenceLayout
 from pipeline.storage.sequence import read_camera, read_frames
 from training.formats.base import SPLITS, ExportClass, ExportOptions
@@ -57,7 +59,7 @@ class Processing:
         ) as recording:
             metadata, calibration = recording.metadata, recording.calibration
         segmenter = self._segmenter(metric_stereo=metadata.stereo and calibration is not None)
-        self._begin(segmenter)
+        self._begin(segmenter, calibration)
         context = StageContext(
             layout=self.layout,
             recording=self.recording,
@@ -87,14 +89,13 @@ class Processing:
             models_folders=self.models_folders,
         )
 
-    def _begin(self, segmenter: str) -> None:
+    def _begin(self, segmenter: str, calibration: StereoCalibration | None) -> None:
         """Refuse to go on in a folder where something else was begun."""
         begun = self.layout.journals / "begun.txt"
-        identity = repr((self.config, segmenter, tuple(self.classes), fingerprint(self.recording)))
+        identity = repr((self.config, segmenter, tuple(self.classes), fingerprint(self.recording), calibration))
         if begun.exists() and begun.read_text() != identity:
             raise ConfigurationError("out", f"{self.out} holds the result of other parameters: choose another folder.")
-        begun.parent.mkdir(parents=True, exist_ok=True)
-        begun.write_text(identity)
+        write_text(begun, identity)
 
     def _export(self, segmenter: str, serial: str, progress: Progress) -> Mapping[str, Any]:
         root = self.out / "training_dataset"

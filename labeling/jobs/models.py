@@ -80,6 +80,9 @@ class Sequence(UUIDModel):
     file = models.ForeignKey(DatasetFile, null=True, blank=True, on_delete=models.SET_NULL, related_name="sequences")
     source_path = models.CharField(max_length=1000)
     sha256 = models.CharField(max_length=64, blank=True)
+    source_state = models.CharField(
+        max_length=60, blank=True, editable=False, help_text="Size and last change of the recording when it was read"
+    )
     calibration = models.ForeignKey(Calibration, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     metadata = models.JSONField(default=dict, help_text="The recording's metadata when the job was created")
     camera = models.JSONField(null=True, blank=True, help_text="The rectified camera, once extracted")

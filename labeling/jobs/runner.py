@@ -15,16 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from core.models import WorkStatus
-from core.work import Lease, Outcome
+from core.paths import PathError, resolve_stored
+from core.work import Lease, Outcome, reason_of
+from labeling.datasets.copying import Beat, digest
+from labeling.datasets.finding import state_of
 from labeling.datasets.models import LabelClass
 from labeling.jobs import selectors, services
 from labeling.jobs.ingest import Ingest, frame_id
-from labeling.jobs.models import Detection, DetectionMask, Frame, LogLine, ProcessingJob, StageRun, Track
+from labeling.jobs.models import LogLine, ProcessingJob, StageRun
+from labeling.jobs.removal import remove_results
 from labeling.jobs.segmenters import class_specs
-from pipeline.errors import PipelineError, Stopped
+from pipeline.errors import PipelineError, RecordingError, Stopped
 from pipeline.stages.base import Stage, StageContext
 from pipeline.stages.building import build_stages
 from pipeline.stages.plan import PipelineConfig, shares
@@ -135,13 +140,11 @@ class JobRun:
                 held.enter_context(Journal(path))
             if folder.exists():
                 shutil.rmtree(folder)
-        frames = Frame.objects.filter(job=self.job)
         with self.lease.step(message="Removing the former run"):
-            masks = DetectionMask.objects.filter(detection__job=self.job)
-            masks._raw_delete(masks.db)  # nothing refers to masks: no need to load them
-            Detection.objects.filter(job=self.job).delete()
-            Track.objects.filter(sequence__job=self.job).delete()
-            frames.delete()
+            pass
+        for _ in remove_results(self.job):
+            self.lease.beat()
+        with self.lease.step():
             self.job.sequences.update(camera=None)
             ProcessingJob.objects.filter(pk=self.job.pk).update(clear_outputs=False)
         self.job.clear_outputs = False
@@ -164,11 +167,15 @@ class SequenceRun:
     def run(self) -> Outcome:
         self._begin()
         try:
+            if self.stage.name == "extraction":
+                self._check_recording()
             ended = self._work()
-        except JournalBusyError:
+            if ended and self.stage.name == "extraction" and state_of(self._recording) != self.sequence.source_state:
+                raise self._changed()
+        except (JournalBusyError, Stopped, DatabaseError):
             raise
-        except PipelineError as error:
-            self._give_up(error)
+        except Exception as error:
+            self._give_up(reason_of(error))
             raise
         if not ended:
             return Outcome.MORE
@@ -176,11 +183,40 @@ class SequenceRun:
         return Outcome.DONE
 
     @property
+    def _recording(self) -> Path:
+        return Path(self.sequence.source_path)
+
+    def _check_recording(self) -> None:
+        """It is still where users may read, and what it was when the job was created. Raises RecordingError."""
+        sequence, path = self.sequence, self._recording
+        try:
+            is_itself = resolve_stored(path) == path
+        except PathError as error:
+            raise RecordingError(error.errors["path"][0]) from error
+        if not is_itself:
+            raise RecordingError(f"{path.name} has been replaced by a link since the job was created.")
+        state = state_of(path)
+        is_new = self.stage_run.cursor == 0
+        if state == sequence.source_state and sequence.sha256 and not is_new:
+            return
+        if state != sequence.source_state and sequence.source_state and not sequence.sha256:
+            raise self._changed()
+        sha256 = digest(path, Beat(self.lease.beat))
+        if sequence.sha256 not in ("", sha256):
+            raise self._changed()
+        sequence.sha256, sequence.source_state = sha256, state
+        with self.lease.step():
+            sequence.save(update_fields=("sha256", "source_state"))
+
+    def _changed(self) -> RecordingError:
+        return RecordingError(f"{self._recording.name} has changed since the job was created: create a new job.")
+
+    @property
     def context(self) -> StageContext:
         calibration = self.sequence.calibration
         return StageContext(
             layout=self.layout,
-            recording=Path(self.sequence.source_path),
+            recording=self._recording,
             classes=class_specs(self.job_run.job.classes),
             calibration_folders=settings.CALIBRATION_FOLDERS,
             calibration_file=Path(calibration.path) if calibration else None,
@@ -220,7 +256,8 @@ class SequenceRun:
     def _commits(self) -> Generator[Commit]:
         """What the journal holds beyond the rows, then what the stage finds; ends with it or with the slice."""
         path = journal_path(self.layout, self.stage.name)
-        for commit in read_journal(path, after=self.stage_run.cursor):
+        stored = self.stage_run.cursor
+        for commit in read_journal(path, after=stored):
             yield commit
             if self.job_run.should_stop():
                 return
@@ -228,7 +265,8 @@ class SequenceRun:
             try:
                 for commit, total in commits:
                     self.stage_run.total = total
-                    yield commit
+                    if commit.cursor > stored:  # after a power cut the rows may be ahead of the journal
+                        yield commit
             except Stopped:
                 if not self.job_run.slice_ended:
                     raise
@@ -294,12 +332,12 @@ class SequenceRun:
         bad = f", {run.bad_frames} skipped" if run.bad_frames else ""
         return f"{self.stage.name.capitalize()} of {self.sequence.name} finished: {run.cursor} frames{bad}{speed}."
 
-    def _give_up(self, error: PipelineError) -> None:
+    def _give_up(self, reason: str) -> None:
         run = self.stage_run
-        run.status, run.last_error = WorkStatus.FAILED, str(error)
+        run.status, run.last_error = WorkStatus.FAILED, reason
         with self.lease.step() as events:
             self._save("status", "last_error")
-            text = f"{self.stage.name.capitalize()} of {self.sequence.name} failed: {error}"
+            text = f"{self.stage.name.capitalize()} of {self.sequence.name} failed: {reason}"
             events.append(self.job_run.log(text, LogLine.Level.ERROR))
 
     def _camera(self) -> dict[str, Any] | None:

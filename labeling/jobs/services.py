@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +23,7 @@ from core.models import WorkStatus
 from core.paths import PathError, resolve_allowed, resolve_stored
 from core.versioning import save_versioned
 from core.work import transition
+from labeling.datasets.finding import state_of
 from labeling.datasets.models import Dataset, DatasetFile, LabelClass
 from labeling.datasets.probing import Prober
 from labeling.jobs import segmenters
@@ -49,6 +50,7 @@ class Source:
     file: DatasetFile | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     metric: bool = False
+    state: str = ""
 
 
 def create_job(
@@ -159,6 +161,7 @@ def _probed(sources: Iterable[Source]) -> list[Source]:
     probed = []
     with Prober(settings.CALIBRATION_FOLDERS, timeout=PROBE_SECONDS) as prober:
         for source in sources:
+            state = _state(source)  # before the probe: a later change is noticed when the job runs
             if source.file is not None and _is_known(source.file, source.path):
                 metadata, metric = _known_metadata(source.file), source.file.metric
             else:
@@ -170,8 +173,15 @@ def _probed(sources: Iterable[Source]) -> list[Source]:
                 metric = calibrated or probe.calibration is not None
             if not metadata.get("frame_count"):
                 raise FieldError(source.field, f"{source.path.name} holds no frames that can be read.")
-            probed.append(Source(source.path, source.field, source.file, metadata, metric))
+            probed.append(replace(source, metadata=metadata, metric=metric, state=state))
     return probed
+
+
+def _state(source: Source) -> str:
+    try:
+        return state_of(source.path)
+    except OSError as error:
+        raise FieldError(source.field, f"{source.path.name} cannot be read: {error.strerror}.") from error
 
 
 def _is_known(file: DatasetFile, path: Path) -> bool:
@@ -236,6 +246,7 @@ def _add_sequences(job: ProcessingJob, sources: Sequence[Source], stages: Sequen
                 name=sequence_name(source.path, taken),
                 file=file,
                 source_path=str(source.path),
+                source_state=source.state,
                 sha256=file.sha256 if file else "",
                 calibration=file.calibration if file else None,
                 metadata=source.metadata,
@@ -301,7 +312,12 @@ def cancel_job(*, job: ProcessingJob, user: User | None) -> ProcessingJob:
 
 @transaction.atomic
 def restart_job(*, job: ProcessingJob, user: User | None) -> ProcessingJob:
-    """Begin anew with the same parameters: the worker first removes what the former run left."""
+    """Begin anew with the same parameters: the worker first removes what the former run left.
+
+    Raises ConflictError where training datasets were made of it: their frames must stay what they were.
+    """
+    if job.training_datasets.filter(deleted_at=None).exists():
+        raise ConflictError("Training datasets were made from this job: create a new job, or delete them first.")
     job = _move(job, user, "restart", "Restarted from the beginning", clear_outputs=True, current_stage="")
     StageRun.objects.filter(sequence__job=job).update(
         status=WorkStatus.PENDING, cursor=0, total=0, bad_frames=0, last_error="", elapsed_s=0, started_at=None,
@@ -339,7 +355,8 @@ def rename_job(*, job: ProcessingJob, user: User, name: str, expected_version: i
 @transaction.atomic
 def delete_job(*, job: ProcessingJob, user: User, expected_version: int | None = None) -> None:
     """Hide the job; its files stay until an administrator removes it. Raises ConflictError while it runs."""
-    if job.status == WorkStatus.RUNNING:
+    # Read anew, under the row's lock: it may have been started since.
+    if ProcessingJob.objects.select_for_update().get(pk=job.pk).status == WorkStatus.RUNNING:
         raise ConflictError("The job is running: cancel it first.")
     save_versioned(job, expected_version, deleted_at=timezone.now())
     record(user, "job.deleted", job, before={"name": job.name})

@@ -16,6 +16,7 @@ can never both commit: a step is refused once the row was claimed again, paused 
 """
 
 import enum
+import errno
 import logging
 import os
 import random
@@ -31,7 +32,7 @@ from typing import Any, Generic, TypeVar
 
 from django.apps import apps
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django_q.brokers import get_broker
@@ -256,13 +257,24 @@ def advance(label: str, pk: str) -> None:
         lease._release(attempts=F("attempts") - 1)
     except InvalidTransitionError:
         logger.info("%s %s was stopped as it came to its end", label, pk)
-    except (PipelineError, ApplicationError) as error:
-        _fail(lease, str(error))
+    except (OperationalError, InterfaceError):
+        # The database was away or locked: that is no fault of the work. This start counts, so that it ends some day.
+        logger.exception("%s %s lost the database; it is tried again", label, pk)
     except Exception as error:
-        logger.exception("%s %s failed", label, pk)
-        _fail(lease, f"Unexpected {type(error).__name__}: {error}")
+        if not isinstance(error, PipelineError | ApplicationError):
+            logger.exception("%s %s failed", label, pk)
+        _fail(lease, reason_of(error))
     finally:
         lease._release()
+
+
+def reason_of(error: Exception) -> str:
+    """The sentence that tells the user why work failed."""
+    if isinstance(error, PipelineError | ApplicationError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full: make room, then restart it."
+    return f"Unexpected {type(error).__name__}: {error}"
 
 
 def _claim(model: type[LeasedWork], pk: str) -> Lease[Any] | None:

@@ -1,10 +1,11 @@
+import errno
 import os
 import subprocess
 import time
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from django_q.brokers import get_broker
 
@@ -231,6 +232,29 @@ def test_an_unforeseen_error_fails_the_row_and_names_its_kind(row, runs, caplog)
     advance(LABEL, str(row.pk))
     assert state(row, "error") == "Unexpected ZeroDivisionError: division by zero"
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_database_that_is_away_for_a_moment_does_not_fail_the_work(row, runs):
+    def locked(lease):
+        raise OperationalError("database is locked")
+
+    runs(locked)
+    transition(row, "start")
+    advance(LABEL, str(row.pk))
+    assert state(row, "status", "lease_owner", "error", "attempts") == ("running", "", "", 1)
+    runs(four_steps)
+    advance(LABEL, str(row.pk))
+    assert state(row) == "completed"
+
+
+def test_a_full_disk_is_told_in_words(row, runs):
+    def full(lease):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    runs(full)
+    transition(row, "start")
+    advance(LABEL, str(row.pk))
+    assert state(row, "status", "error") == ("failed", "The disk is full: make room, then restart it.")
 
 
 def test_a_slice_that_is_not_the_last_is_followed_by_another_hint(row, runs, hints):

@@ -1,6 +1,7 @@
 """A recording becomes a training dataset from the command line, without database or server."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,14 @@ def test_the_command_names_what_is_wrong_with_its_arguments(street: DemoRecordin
         call_command("process", str(street.recording), out, "--split=0.5,0.1,0.1")
     with pytest.raises(CommandError, match="stages_to_run: 'flying'"):
         call_command("process", str(street.recording), out, "--stages=flying")
+
+
+def test_another_calibration_wants_another_folder(street: DemoRecording, tmp_path: Path):
+    only_extraction = PipelineConfig(stages_to_run=("extraction",))
+    processing(street, tmp_path / "out", config=only_extraction).run()
+    other = tmp_path / street.calibration.name
+    text = street.calibration.read_text()
+    baseline = re.search(r"^Baseline=.*$", text, re.M).group()
+    other.write_text(text.replace(baseline, "Baseline=240.0"))
+    with pytest.raises(ConfigurationError, match="other parameters"):
+        processing(street, tmp_path / "out", config=only_extraction, calibration_file=other).run()

@@ -32,20 +32,10 @@ def dataset(manager):
     return dataset
 
 
-@pytest.fixture(scope="session")
-def street(tmp_path_factory):
-    """A folder with a recording of the simulated street corner: 8 frames, 672x376, and its calibration."""
-    from pipeline.simulation.recording import write_demo_recording
-
-    folder = tmp_path_factory.mktemp("street")
-    write_demo_recording(folder, frames=8, workers=1)
-    return folder
-
-
 @pytest.fixture
 def street_recording(settings, street):
     folder = settings.DATA_ROOTS[0]
-    shutil.copytree(street, folder, dirs_exist_ok=True)
+    shutil.copytree(street.recording.parent, folder, dirs_exist_ok=True)
     return folder / "demo.svo2"
 
 

@@ -1,6 +1,9 @@
 """Jobs run as a worker runs them, over a real recording."""
 
+import errno
+import hashlib
 import json
+import os
 import shutil
 import threading
 
@@ -9,6 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from core import work
+from core.errors import ConflictError
 from core.live import topic_of
 from core.models import LiveEvent, WorkStatus
 from labeling.jobs import selectors, services
@@ -201,6 +205,102 @@ def test_a_recording_that_vanished_fails_the_job_with_a_sentence(manager, street
     assert "demo.svo2" in job.error
     assert StageRun.objects.get(sequence__job=job).status == WorkStatus.FAILED
     assert job.log_lines.filter(level="error").count() == 1
+
+
+def test_extraction_notes_which_bytes_it_read(manager, street_recording):
+    job = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
+    assert job.sequences.get().sha256 == hashlib.sha256(street_recording.read_bytes()).hexdigest()
+
+
+def test_a_recording_that_changed_after_the_job_was_created_fails_it(manager, street_recording):
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
+    with street_recording.open("r+b") as stream:  # as many bytes as before
+        stream.seek(-200, os.SEEK_END)
+        stream.write(b"x")
+    assert work_on(job).status == WorkStatus.FAILED
+    assert job.error == "demo.svo2 has changed since the job was created: create a new job."
+    assert not Frame.objects.filter(job=job).exists()
+
+
+def test_a_recording_that_is_not_the_one_prepared_fails_the_job(manager, street_recording):
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
+    job.sequences.update(sha256="0" * 64)
+    assert work_on(job).status == WorkStatus.FAILED
+    assert "has changed" in job.error
+
+
+@pytest.mark.parametrize("place", ["outside", "elsewhere_inside"])
+def test_a_path_that_was_swapped_for_a_link_after_it_was_checked_is_not_followed(
+    manager, street_recording, settings, tmp_path, place
+):
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
+    folder = tmp_path if place == "outside" else settings.DATA_ROOTS[0] / "other"
+    folder.mkdir(exist_ok=True)
+    street_recording.rename(folder / "secret.svo2")
+    street_recording.symlink_to(folder / "secret.svo2")
+    assert work_on(job).status == WorkStatus.FAILED
+    assert "demo.svo2" in job.error
+    assert not Frame.objects.filter(job=job).exists()
+
+
+def test_an_unforeseen_error_is_in_the_jobs_own_log(manager, street_recording, monkeypatch):
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
+
+    def broken(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("labeling.jobs.ingest.Ingest.store", broken)
+    assert work_on(job).status == WorkStatus.FAILED
+    assert job.error == "Unexpected ValueError: a bug"
+    [line] = job.log_lines.filter(level="error")
+    assert line.text == "Extraction of demo failed: Unexpected ValueError: a bug"
+    assert StageRun.objects.get(sequence__job=job).status == WorkStatus.FAILED
+
+
+def test_a_full_disk_fails_the_job_clearly_and_leaves_nothing_half_written(
+    manager, street_recording, undisturbed, monkeypatch
+):
+    job = new_job(manager, street_recording, stages_to_run=["extraction"])
+    with monkeypatch.context() as patch:
+        append = Journal.append
+
+        def full(journal, commit):
+            if commit.cursor == 4:
+                journal._stream.write(commit.line().encode()[:20])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append(journal, commit)
+
+        patch.setattr(Journal, "append", full)
+        assert work_on(job).status == WorkStatus.FAILED
+    assert job.error == "The disk is full: make room, then restart it."
+    assert job.log_lines.filter(level="error", text__contains="The disk is full").exists()
+    assert not list(job_folder(job).rglob("*.tmp"))
+    services.restart_job(job=job, user=manager)
+    assert work_on(job).status == WorkStatus.COMPLETED
+    assert left_by(job) == undisturbed
+
+
+def test_rows_that_are_ahead_of_the_journal_are_not_written_twice(manager, street_recording, undisturbed):
+    """After a power cut: the database kept what the journal's last lines, never synced, told of."""
+    job = work_on(new_job(manager, street_recording, stages_to_run=["extraction"]))
+    journals = job_folder(job) / "demo" / ".journal"
+    (journals / "extraction.done").unlink()
+    lines = (journals / "extraction.jsonl").read_bytes().splitlines(keepends=True)
+    (journals / "extraction.jsonl").write_bytes(b"".join(lines[:5]))
+    StageRun.objects.filter(sequence__job=job).update(status=WorkStatus.RUNNING)
+    ProcessingJob.objects.filter(pk=job.pk).update(status=WorkStatus.RUNNING)
+    assert work_on(job).status == WorkStatus.COMPLETED, job.error
+    assert left_by(job) == undisturbed
+
+
+def test_a_job_that_is_started_meanwhile_is_not_deleted(manager, street_recording):
+    stale = services.create_job(
+        user=manager, input_paths=[str(street_recording)], parameters={"stages_to_run": ["extraction"]}
+    )
+    services.start_job(job=ProcessingJob.objects.get(pk=stale.pk), user=manager)
+    with pytest.raises(ConflictError):
+        services.delete_job(job=stale, user=manager)
+    assert ProcessingJob.objects.get(pk=stale.pk).deleted_at is None
 
 
 def test_a_class_that_was_deleted_meanwhile_fails_the_job_with_its_name(manager, dataset, street_recording):
