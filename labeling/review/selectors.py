@@ -99,8 +99,8 @@ def frame_json(frame: Frame) -> dict[str, Any]:
     """A frame without its detections. Addresses of media change when their content may have."""
     revision = media_revision(frame)
 
-    def media(name: str, *arguments: Any) -> str:
-        return f"{reverse(f'review:{name}', args=[frame.pk, *arguments])}?v={revision}"
+    def media(kind: str) -> str:
+        return f"{reverse('frame-media', args=[frame.pk, kind])}?v={revision}"
 
     return {
         "id": str(frame.pk),
@@ -118,8 +118,8 @@ def frame_json(frame: Frame) -> dict[str, Any]:
         "processing_time": frame.processing_time,
         "version": frame.version,
         "media": {
-            "left": media("image", "left"),
-            "right": media("image", "right") if frame.has_right else None,
+            "left": media("left"),
+            "right": media("right") if frame.has_right else None,
             "depth": media("depth") if frame.has_depth else None,
             "thumbnail": media("thumbnail"),
         },

@@ -5,8 +5,6 @@ from labeling.review import views
 app_name = "review"
 urlpatterns = [
     path("<uuid:job_id>/", views.job, name="job"),
-    path("frames/<uuid:frame_id>/image/<str:eye>", views.image, name="image"),
-    path("frames/<uuid:frame_id>/depth", views.depth, name="depth"),
     path("frames/<uuid:frame_id>/thumbnail", views.thumbnail, name="thumbnail"),
     path("masks/<int:detection_id>", views.mask, name="mask"),
 ]

@@ -50,20 +50,8 @@ def _frame(request: HttpRequest, frame_id: UUID) -> Frame:
 
 @login_required
 @require_safe
-def image(request: HttpRequest, frame_id: UUID, eye: str) -> HttpResponseBase:
-    return _or_404(media.image_response, request, _frame(request, frame_id), eye)
-
-
-@login_required
-@require_safe
 def thumbnail(request: HttpRequest, frame_id: UUID) -> HttpResponseBase:
     return _or_404(media.thumbnail_response, request, _frame(request, frame_id))
-
-
-@login_required
-@require_safe
-def depth(request: HttpRequest, frame_id: UUID) -> HttpResponseBase:
-    return _or_404(media.depth_response, request, _frame(request, frame_id))
 
 
 @login_required

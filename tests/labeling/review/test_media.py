@@ -75,7 +75,10 @@ def test_a_mask_is_a_png_of_the_whole_frame(browser, job):
 def test_strangers_and_the_signed_out_get_nothing(media, job):
     stranger = Client()
     stranger.force_login(UserFactory())
-    for address in (*media.values(), f"/review/masks/{Detection.objects.first().pk}", f"/review/{job.pk}/"):
+    for address in media.values():
+        assert stranger.get(address).status_code == 404
+        assert Client().get(address).status_code == 401
+    for address in (f"/review/masks/{Detection.objects.first().pk}", f"/review/{job.pk}/"):
         assert stranger.get(address).status_code == 404
         assert Client().get(address).status_code == 302
 
@@ -83,6 +86,5 @@ def test_strangers_and_the_signed_out_get_nothing(media, job):
 def test_an_eye_that_is_not_there_is_not_found(browser, job):
     frame = Frame.objects.first()
     Frame.objects.filter(pk=frame.pk).update(has_right=False, has_depth=False)
-    assert browser.get(f"/review/frames/{frame.pk}/image/right").status_code == 404
-    assert browser.get(f"/review/frames/{frame.pk}/image/middle").status_code == 404
-    assert browser.get(f"/review/frames/{frame.pk}/depth").status_code == 404
+    for kind in ("right", "middle", "depth"):
+        assert browser.get(f"/api/v1/frames/{frame.pk}/{kind}").status_code == 404
