@@ -75,6 +75,7 @@ class LabelClass(models.Model):
 
     class Meta:
         ordering = ["number"]
+        verbose_name_plural = "label classes"
         constraints = [
             models.UniqueConstraint(fields=["dataset", "number"], name="label_class_number_unique"),
             models.UniqueConstraint(fields=["dataset", "name"], name="label_class_name_unique"),

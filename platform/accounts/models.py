@@ -89,6 +89,7 @@ class ApiKey(UUIDModel):
 
     class Meta:
         ordering = ["-created_at"]
+        verbose_name = "API key"
 
     def __str__(self) -> str:
         return f"{self.name} (fov_{self.prefix}_…)"

@@ -26,6 +26,8 @@ function show() {
   form.querySelector("[data-segmentation]").hidden = !running.includes("segmentation");
   form.querySelector("[data-diversity]").hidden = !form.elements.enable_diversity_filter.checked;
 
+  form.elements.sam3_variant.closest(".field").hidden = !form.elements.segmenter.value?.startsWith("sam");
+
   const files = boxes("file_ids");
   const usable = files.filter((box) => !box.disabled);
   const picked = usable.filter((box) => box.checked);

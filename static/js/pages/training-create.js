@@ -10,13 +10,24 @@ const frames = Number(form.dataset.frames);
 
 const ratio = (split) => Number(field(`${split}_ratio`).value) || 0;
 
+/** Whole numbers of frames, as the export divides them: Hamilton's method, ties to the first. */
+function counts() {
+  const quotas = SPLITS.map((split) => frames * ratio(split));
+  const whole = quotas.map((quota) => Math.floor(quota + 1e-9));
+  const byRemainder = SPLITS.map((_, n) => n).sort((a, b) => whole[a] - quotas[a] - (whole[b] - quotas[b]) || a - b);
+  for (const n of byRemainder.slice(0, Math.max(0, frames - whole.reduce((sum, count) => sum + count, 0)))) whole[n] += 1;
+  return Object.fromEntries(SPLITS.map((split, n) => [split, whole[n]]));
+}
+
 function showSplits() {
   const sum = SPLITS.reduce((total, split) => total + ratio(split), 0);
   const fits = Math.abs(sum - 1) <= 1e-6;
+  const bySequence = field("split_by").value === "sequence";
+  const share = (split) => (bySequence ? `${Math.round(ratio(split) * 100)} %` : counts()[split].toLocaleString("en"));
   for (const split of SPLITS) {
     const part = find(`.split-preview [data-split=${split}]`);
     part.style.flex = `0 0 ${Math.max(0, Math.min(1, ratio(split))) * 100}%`;
-    part.textContent = ratio(split) >= 0.08 ? `${split} · ${Math.round(ratio(split) * frames).toLocaleString("en")}` : "";
+    part.textContent = ratio(split) >= 0.08 ? `${split} · ${share(split)}` : "";
   }
   const note = document.getElementById("ratio-note");
   note.textContent = fits ? "" : `They sum to ${Number(sum.toFixed(6))} instead of 1`;
