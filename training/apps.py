@@ -7,7 +7,7 @@ class TrainingConfig(AppConfig):
 
     def ready(self) -> None:
         from core.live import live_topic
-        from training import tasks  # noqa: F401 - registers the runner
+        from training import purging, tasks  # noqa: F401 - they register the chore and the runner
         from training.models import TrainingDataset
 
         live_topic(TrainingDataset, TrainingDataset.objects.for_user)

@@ -1,6 +1,7 @@
 """Everything that changes training datasets."""
 
 import shutil
+from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
@@ -114,20 +115,19 @@ def move_training_dataset(*, user: User, row: TrainingDataset, verb: str) -> Tra
 
 @transaction.atomic
 def delete_training_dataset(*, user: User, row: TrainingDataset, expected_version: int | None = None) -> None:
-    """Hide it from everyone and stop its export; its files stay until `purge_training_dataset`."""
-    if row.status in (WorkStatus.PENDING, WorkStatus.RUNNING, WorkStatus.PAUSED):
+    """Hide it from everyone and stop its export; its files stay until they are purged."""
+    with suppress(work.InvalidTransitionError):  # it ended already
         row = work.transition(row, "cancel")
     save_versioned(row, expected_version, deleted_at=timezone.now())
     record(user, "training_dataset.deleted", row, before={"name": row.name})
 
 
-@transaction.atomic
-def purge_training_dataset(*, user: User, row: TrainingDataset) -> None:
-    """Remove a deleted training dataset for good, files and all."""
-    if row.deleted_at is None:
-        raise ConflictError("Only a deleted training dataset can be purged.")
-    record(user, "training_dataset.purged", row, before={"name": row.name})
+def purge_training_dataset(*, row: TrainingDataset) -> None:
+    """Remove a training dataset for good: files first, so that one that was interrupted is simply done again."""
     place = ExportPlace(row)
-    row.delete()
     for folder in (place.final, place.partial, place.parts):
-        transaction.on_commit(lambda folder=folder: shutil.rmtree(folder, ignore_errors=True))
+        shutil.rmtree(folder, ignore_errors=True)
+    with transaction.atomic():
+        record(None, "training_dataset.purged", row, before={"name": row.name})
+        row.dataset_frames.all().delete()
+        row.delete()

@@ -2,15 +2,18 @@
 
 import hashlib
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count
 
 from core.work import Lease, Outcome, runner
-from labeling.jobs.models import Frame, Sequence
+from labeling.jobs.models import Frame
+from labeling.jobs.models import Sequence as JobSequence
 from labeling.review.filters import AnnotationFilter
-from training.formats.base import SPLITS, ExportOptions
+from training.formats.base import SPLITS, ExportError, ExportOptions
 from training.formats.export import Export, formats_of, write_lineage
 from training.formats.lineage import lineage_document
 from training.formats.splits import SplitConfig, assign_splits
@@ -59,23 +62,27 @@ def _plan(lease: Lease[TrainingDataset], filters: AnnotationFilter) -> None:
     found = [item for item in frames.values_list("pk", "sequence__name", "number") if str(item[0]) not in excluded]
     splits = assign_splits(SplitConfig(**row.split_config), [(sequence, number) for _, sequence, number in found])
     counts = _annotation_counts(row, filters)
-    numbers = [0] * len(SPLITS)
-    planned = []
-    for (pk, _, _), split in zip(found, splits, strict=True):
-        planned.append(
-            TrainingDatasetFrame(
-                training_dataset=row,
-                frame_id=pk,
-                split=SPLITS[split],
-                number=numbers[split],
-                annotation_count=counts.get(pk, 0),
-            )
-        )
-        numbers[split] += 1
-    state = {"total": len(planned), "last_row": 0}
+    planned = _planned(row, [pk for pk, *_ in found], splits, counts)
+    state = {"total": len(found), "last_row": 0}
     with lease.step(export_state=state, cursor=0, progress=0, message="Dividing the frames"):
         row.dataset_frames.all().delete()
-        TrainingDatasetFrame.objects.bulk_create(planned, batch_size=1000)
+        while batch := list(islice(planned, 1000)):
+            TrainingDatasetFrame.objects.bulk_create(batch)
+
+
+def _planned(
+    row: TrainingDataset, frame_ids: Sequence[Any], splits: Sequence[int], counts: Mapping[Any, int]
+) -> Iterator[TrainingDatasetFrame]:
+    numbers = [0] * len(SPLITS)
+    for pk, split in zip(frame_ids, splits, strict=True):
+        yield TrainingDatasetFrame(
+            training_dataset=row,
+            frame_id=pk,
+            split=SPLITS[split],
+            number=numbers[split],
+            annotation_count=counts.get(pk, 0),
+        )
+        numbers[split] += 1
 
 
 def _annotation_counts(row: TrainingDataset, filters: AnnotationFilter) -> dict[Any, int]:
@@ -99,6 +106,8 @@ def _write_frames(lease: Lease[TrainingDataset], export: Export, reader: "FrameR
         rows = row.dataset_frames.filter(pk__gt=last_row).order_by("pk")
         chunk = list(rows.values_list("pk", "frame_id", "split", "number", "annotation_count")[:CHUNK_FRAMES])
         if not chunk:
+            if cursor != total:
+                raise ExportError(f"Only {cursor:,} of {total:,} frames are there any more: restart the export.")
             return True
         recounted = []
         frames = list(reader.read([frame_id for _, frame_id, *_ in chunk]))
@@ -154,7 +163,7 @@ def _finish(lease: Lease[TrainingDataset], export: Export, place: ExportPlace) -
     place.publish()
 
 
-def _recording(lease: Lease[TrainingDataset], sequence: Sequence) -> dict[str, Any]:
+def _recording(lease: Lease[TrainingDataset], sequence: JobSequence) -> dict[str, Any]:
     file, calibration = sequence.file, sequence.calibration
     sha256 = sequence.sha256 or (file.sha256 if file else "") or _sha256(lease, Path(sequence.source_path))
     return {

@@ -156,7 +156,11 @@ def move(request: HttpRequest, pk: UUID, verb: str) -> HttpResponse:
     if not ProcessingJob.objects.for_user(request.user, Role.MANAGER).filter(pk=row.job_id).exists():
         raise PermissionDenied("This needs the role manager in the dataset.")
     if verb == "delete":
-        services.delete_training_dataset(user=request.user, row=row)
+        try:
+            services.delete_training_dataset(user=request.user, row=row)
+        except ApplicationError as error:
+            messages.error(request, error.detail)
+            return redirect("training:detail", row.pk)
         messages.success(request, f"“{row.name}” was deleted.")
         return redirect("training:list")
     if verb not in VERBS:

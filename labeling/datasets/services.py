@@ -1,6 +1,7 @@
 """Changes to datasets, their members, classes and files. Each is one transaction with its audit entry."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
@@ -10,11 +11,13 @@ from django.utils import timezone
 from accounts.models import Role, User
 from core.audit import record
 from core.errors import ConflictError, FieldError, ForbiddenError, NotFoundError
+from core.models import LeasedWork, WorkStatus
 from core.versioning import save_versioned
-from core.work import transition
+from core.work import InvalidTransitionError, transition
 from labeling.datasets.catalogue import PALETTE
 from labeling.datasets.models import Calibration, Dataset, DatasetFile, LabelClass, Membership
 
+ACTIVE = (WorkStatus.PENDING, WorkStatus.RUNNING, WorkStatus.PAUSED)
 CLASS_FIELDS = ("name", "color", "shortcut", "text_prompt", "height_m", "width_m", "length_m", "attributes")
 
 
@@ -57,11 +60,21 @@ def update_dataset(*, user: User, dataset: Dataset, expected_version: int | None
 
 @transaction.atomic
 def delete_dataset(*, user: User, dataset: Dataset, expected_version: int | None = None) -> None:
-    """Hide the dataset from everyone; its rows and files stay until an administrator purges them."""
+    """Hide the dataset from everyone and end all work on it; its rows and files stay until they are purged."""
     save_versioned(dataset, expected_version, deleted_at=timezone.now())
-    for operation in dataset.operations.filter(status__in=("pending", "running", "paused")):
-        transition(operation, "cancel")
+    for operation in dataset.operations.filter(status__in=ACTIVE):
+        _cancel(operation)
+    for job in dataset.jobs.filter(status__in=ACTIVE):
+        _cancel(job)
+    for job in dataset.jobs.filter(training_datasets__status__in=ACTIVE).distinct():
+        for export in job.training_datasets.filter(status__in=ACTIVE):
+            _cancel(export)
     record(user, "dataset.delete", dataset, before=_dataset_values(dataset))
+
+
+def _cancel(row: LeasedWork) -> None:
+    with suppress(InvalidTransitionError):  # it ended this very moment
+        transition(row, "cancel")
 
 
 def _dataset_values(dataset: Dataset) -> dict[str, Any]:
@@ -211,7 +224,7 @@ def assign_calibration(
 @transaction.atomic
 def forget_file(*, user: User, file: DatasetFile) -> None:
     """Take a recording out of the dataset; what lies on disk stays. Refused while a job's results refer to it."""
-    if file.sequences.exists():
+    if file.sequences.filter(job__deleted_at=None).exists():
         raise ConflictError(f"{file.name} was processed by a job: delete the job first.")
     record(user, "file.forget", file, before={"name": file.name, "path": file.path})
     file.delete()

@@ -13,13 +13,13 @@ from django_q import cluster
 from django_q.conf import Conf
 from redis.exceptions import RedisError
 
-from core import live, work
+from core import housekeeping, work
 from core.processes import die_with_parent
 
 logger = logging.getLogger(__name__)
 CLUSTER_DIED = 70
 SWEEP_SECONDS = 5.0
-PRUNE_SECONDS = 600.0
+CHORES_SECONDS = 600.0
 
 
 class CrashOnlySentinel(cluster.Sentinel):
@@ -59,13 +59,13 @@ class Command(BaseCommand):
         connections.close_all()  # no connection may be shared with the processes that are forked now
         crew = cluster.Cluster()
         crew.start()
-        pruned = time.monotonic()
+        tidied = time.monotonic()
         while crew.sentinel.is_alive():
             try:
                 work.sweep()
-                if time.monotonic() - pruned > PRUNE_SECONDS:
-                    pruned = time.monotonic()
-                    live.prune()
+                if time.monotonic() - tidied > CHORES_SECONDS:
+                    tidied = time.monotonic()
+                    housekeeping.do_chores()
             except (DatabaseError, OSError, RedisError):
                 logger.exception("The sweep failed; trying again")
                 connections.close_all()
