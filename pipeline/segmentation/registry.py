@@ -126,15 +126,15 @@ def _sized(classes: Sequence[ClassSpec]) -> bool:
 
 
 def _nothing_fits(deeplab: SegmenterStatus, *, metric_stereo: bool) -> str:
-    sentences = ["segmenter auto: nothing that can run here fits this recording."]
+    sentences = ["segmenter auto: no segmenter that can run here fits this recording."]
     if not metric_stereo:
-        sentences.append("Add the camera's calibration (then geometric works on stereo recordings),")
+        sentences.append("The geometric one needs a stereo recording with its camera's calibration;")
     else:
-        sentences.append("Give a label class a typical size (then geometric works),")
+        sentences.append("The geometric one needs a label class with a typical size;")
     if deeplab.available:
-        sentences.append("or name a label class after one of PASCAL VOC's 20 (person, car, dog, …) for deeplab.")
+        sentences.append("deeplab needs a label class named after one of PASCAL VOC's 20 (person, car, dog, …).")
     else:
-        sentences.append(f"or use deeplab: {deeplab.reason} {deeplab.how_to_get}")
+        sentences.append(f"for deeplab, {deeplab.reason} {deeplab.how_to_get}")
     return " ".join(sentences)
 
 

@@ -2,7 +2,8 @@
 const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
 const apply = () => {
-  root.dataset.theme = localStorage.getItem("theme") ?? (system.matches ? "dark" : "light");
+  const chosen = localStorage.getItem("theme"); // the admin's pages keep theirs here too, as "auto" where none was chosen
+  root.dataset.theme = ["light", "dark"].includes(chosen) ? chosen : system.matches ? "dark" : "light";
 };
 apply();
 system.addEventListener("change", apply);
