@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from django.core.cache import cache
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,7 @@ def home(settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
         setattr(settings, f"{name.upper()}_ROOT", settings.MEDIA_ROOT / name)
     settings.DATA_ROOTS = [folder / "recordings"]
     settings.DATA_ROOTS[0].mkdir()
+    cache.clear()
     settings.CALIBRATION_FOLDERS = []
     settings.MODELS_FOLDERS = [folder / "models"]
     return folder

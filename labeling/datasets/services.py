@@ -222,9 +222,10 @@ def assign_calibration(
 
 
 @transaction.atomic
-def forget_file(*, user: User, file: DatasetFile) -> None:
+def forget_file(*, user: User, file: DatasetFile, expected_version: int | None = None) -> None:
     """Take a recording out of the dataset; what lies on disk stays. Refused while a job's results refer to it."""
     if file.sequences.filter(job__deleted_at=None).exists():
         raise ConflictError(f"{file.name} was processed by a job: delete the job first.")
+    save_versioned(file, expected_version)
     record(user, "file.forget", file, before={"name": file.name, "path": file.path})
     file.delete()

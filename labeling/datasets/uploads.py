@@ -5,6 +5,7 @@ The row's `offset` is what the client may rely on; bytes beyond it in the file a
 
 import base64
 import binascii
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,7 +25,7 @@ from core.errors import ApplicationError, ConflictError, FieldError
 from labeling.datasets.models import Dataset, DatasetFile, Operation, Upload
 from labeling.datasets.naming import safe_filename
 from labeling.datasets.operations import start_operation
-from labeling.datasets.space import require_space
+from labeling.datasets.space import StorageFullError, require_space
 
 SUFFIXES: Final = (".svo2", ".svo", ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 CHECKSUMS: Final = ("sha256", "sha1")
@@ -101,7 +102,13 @@ def append(*, upload: Upload, offset: int, stream: IO[bytes], length: int | None
         if upload.finished_at is not None:
             return upload
         require_space(settings.UPLOADS_ROOT, length or 0, upload.filename)
-        written = _write(upload, file, offset, stream, room, checksum)
+        try:
+            written = _write(upload, file, offset, stream, room, checksum)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            os.truncate(place_of(upload), offset)
+            raise StorageFullError(f"The disk is full: {upload.filename} stands at byte {offset:,}.") from error
         upload.offset = offset + written
         Upload.objects.filter(pk=upload.pk, offset=offset).update(offset=upload.offset, updated_at=timezone.now())
         if upload.offset == upload.length:

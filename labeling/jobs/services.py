@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,8 @@ from pipeline.stages.plan import PipelineConfig, resolve
 
 MAX_RECORDINGS = 1000
 PROBE_SECONDS = 60
+PROBE_ALL_SECONDS = 120
+"""For all recordings of a new job together; those of a scanned dataset are known already."""
 KNOWN_METADATA = (
     "kind", "frame_count", "width", "height", "fps", "duration_s", "stereo", "codec", "camera_model", "camera_serial",
     "imu_count", "warnings",
@@ -53,17 +56,28 @@ class Source:
     state: str = ""
 
 
-def create_job(
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """A job that passed all checks."""
+
+    name: str
+    dataset: Dataset | None
+    config: PipelineConfig
+    stages: tuple[str, ...]
+    sources: list[Source]
+    classes: list[dict[str, Any]]
+    segmenter: segmenters.Choice | None
+
+
+def plan_job(
     *,
-    user: User,
     parameters: dict[str, Any],
     dataset: Dataset | None = None,
     file_ids: Sequence[uuid.UUID] = (),
     input_paths: Sequence[str] = (),
     name: str = "",
-    start: bool = False,
-) -> ProcessingJob:
-    """Check everything that can be checked now, and make the job with its sequences and stage runs.
+) -> JobPlan:
+    """Check everything that can be checked now. Opens recordings, so it is not for inside a transaction.
 
     `parameters` are those of PipelineConfig. Raises FieldError naming the parameter, the recording or the segmenter.
     """
@@ -72,29 +86,41 @@ def create_job(
     stages = resolve(config.stages_to_run)
     classes = _classes(dataset, config.object_class_ids, needed="segmentation" in stages)
     chosen = _choose_segmenter(config, sources, classes) if "segmentation" in stages else None
-    with transaction.atomic():
-        job = ProcessingJob(
-            name=(name.strip() or _default_name(dataset, sources))[:200],
-            dataset=dataset,
-            created_by=user,
-            config=config.to_json(),
-            stages=list(stages),
-            segmenter=chosen.name if chosen else "",
-            segmenter_sha256=chosen.sha256 if chosen else "",
-            queue="gpu" if chosen and chosen.wants_gpu else "default",
-            classes=classes,
-            code_version=code_version(),
-        )
-        job.full_clean(exclude=("dataset", "created_by", "classes"))
-        job.save(force_insert=True)
-        _add_sequences(job, sources, stages)
-        log(job, f"Created: {len(sources)} recording{'s' * (len(sources) != 1)}, stages {', '.join(stages)}.")
-        for source in sources:
-            for warning in source.metadata.get("warnings", ()):
-                log(job, warning, LogLine.Level.WARNING)
-        record(user, "job.created", job, after={"name": job.name, "config": job.config})
-        if start:
-            start_job(job=job, user=user)
+    name = (name.strip() or _default_name(dataset, sources))[:200]
+    return JobPlan(name, dataset, config, tuple(stages), sources, classes, chosen)
+
+
+def create_job(*, user: User, start: bool = False, **given: Any) -> ProcessingJob:
+    """Plan a job (`given` is what plan_job takes) and make it."""
+    return create_planned_job(user=user, plan=plan_job(**given), start=start)
+
+
+@transaction.atomic
+def create_planned_job(*, user: User, plan: JobPlan, start: bool = False) -> ProcessingJob:
+    """Make the job with its sequences and stage runs."""
+    chosen, sources, stages = plan.segmenter, plan.sources, plan.stages
+    job = ProcessingJob(
+        name=plan.name,
+        dataset=plan.dataset,
+        created_by=user,
+        config=plan.config.to_json(),
+        stages=list(stages),
+        segmenter=chosen.name if chosen else "",
+        segmenter_sha256=chosen.sha256 if chosen else "",
+        queue="gpu" if chosen and chosen.wants_gpu else "default",
+        classes=plan.classes,
+        code_version=code_version(),
+    )
+    job.full_clean(exclude=("dataset", "created_by", "classes"))
+    job.save(force_insert=True)
+    _add_sequences(job, sources, stages)
+    log(job, f"Created: {len(sources)} recording{'s' * (len(sources) != 1)}, stages {', '.join(stages)}.")
+    for source in sources:
+        for warning in source.metadata.get("warnings", ()):
+            log(job, warning, LogLine.Level.WARNING)
+    record(user, "job.created", job, after={"name": job.name, "config": job.config})
+    if start:
+        start_job(job=job, user=user)
     return job
 
 
@@ -159,12 +185,16 @@ def _from_dataset(dataset: Dataset, file_ids: Sequence[uuid.UUID]) -> list[Sourc
 def _probed(sources: Iterable[Source]) -> list[Source]:
     """The sources with what their recordings turn out to hold; the first unreadable one is an error that names it."""
     probed = []
+    ends = time.monotonic() + PROBE_ALL_SECONDS
     with Prober(settings.CALIBRATION_FOLDERS, timeout=PROBE_SECONDS) as prober:
         for source in sources:
             state = _state(source)  # before the probe: a later change is noticed when the job runs
             if source.file is not None and _is_known(source.file, source.path):
                 metadata, metric = _known_metadata(source.file), source.file.metric
             else:
+                if time.monotonic() > ends:
+                    told = "There was no time left to read it: scan the recordings into a dataset first."
+                    raise FieldError(source.field, f"{source.path.name}: {told}")
                 probe = prober.probe(source.path)
                 if probe.error:
                     raise FieldError(source.field, probe.error)

@@ -27,6 +27,11 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def is_read_only(request: Request) -> bool:
+    """Whether the request came with a key that may change nothing: not even what a read would do on the side."""
+    return isinstance(request.auth, ApiKey) and request.auth.access == ApiKey.Access.READ
+
+
 class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
         """(user, key); None without such a header. Raises AuthenticationFailed (401) and ReadOnlyKeyError (403)."""

@@ -1,12 +1,20 @@
 """Forms of the account pages."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.contrib.auth.forms import PasswordResetForm as DjangoPasswordResetForm
 from django.utils import timezone
 
+from accounts import services
 from accounts.models import ApiKey, User
+
+
+class PasswordResetForm(DjangoPasswordResetForm):
+    def get_users(self, email: str) -> Iterator[User]:
+        return (user for user in super().get_users(email) if services.may_reset_password(user=user))
 
 
 class ProfileForm(forms.ModelForm):

@@ -1,7 +1,7 @@
 """What is done to accounts: keys made and revoked, profiles changed, the first administrator."""
 
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
@@ -13,8 +13,11 @@ from accounts.authentication import digest_of
 from accounts.models import ApiKey, User
 from core import audit
 from core.errors import ConflictError, FieldError
+from core.models import AuditEvent
 
 MAX_KEYS = 50
+RESETS_PER_HOUR = 3
+RESET_ASKED = "password_reset.asked"
 PREFIX_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -62,6 +65,25 @@ def update_profile(*, user: User, name: str) -> User:
         user.save(update_fields=["name"])
         audit.record(user, "user.updated", user, before={"name": before}, after={"name": user.name})
     return user
+
+
+@transaction.atomic
+def may_reset_password(*, user: User) -> bool:
+    """Note that someone asked for a link to set a new password; False if it was asked for too often lately.
+
+    The link is then not sent, and whoever asked is told nothing: neither who has an account nor how often.
+    """
+    User.objects.select_for_update().get(pk=user.pk)
+    asked = AuditEvent.objects.filter(
+        object_type=user._meta.label_lower,
+        object_id=str(user.pk),
+        action=RESET_ASKED,
+        created_at__gt=timezone.now() - timedelta(hours=1),
+    )
+    if asked.count() >= RESETS_PER_HOUR:
+        return False
+    audit.record(None, RESET_ASKED, user)
+    return True
 
 
 @transaction.atomic

@@ -1,6 +1,7 @@
 """The account pages: signing in and out, passwords, the profile with its API keys."""
 
 import uuid
+from typing import Any, Final
 
 from django.contrib import messages
 from django.contrib.auth import views as auth_views
@@ -13,13 +14,24 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import selectors, services
-from accounts.forms import ApiKeyForm, ProfileForm
+from accounts.forms import ApiKeyForm, PasswordResetForm, ProfileForm
 from core.errors import ApplicationError
+from core.throttling import SIGN_INS, is_too_often, too_often
+
+RESETS: Final = (10, 3600)
+"""Requests for a new password from one address, in how many seconds; each account has its own limit besides."""
 
 
 class SignIn(auth_views.LoginView):
+    """One address and account is locked out by django-axes; here an address is kept from trying many accounts."""
+
     template_name = "accounts/sign_in.html"
     redirect_authenticated_user = True
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if is_too_often(request, "sign-in", *SIGN_INS):
+            return too_often(request, SIGN_INS[1])
+        return super().post(request, *args, **kwargs)
 
 
 class SignOut(auth_views.LogoutView):
@@ -33,10 +45,16 @@ class PasswordChange(SuccessMessageMixin, auth_views.PasswordChangeView):
 
 
 class PasswordReset(auth_views.PasswordResetView):
+    form_class = PasswordResetForm
     template_name = "accounts/password_reset.html"
     email_template_name = "accounts/password_reset_email.txt"
     subject_template_name = "accounts/password_reset_subject.txt"
     success_url = reverse_lazy("accounts:password-reset-sent")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if is_too_often(request, "password-reset", *RESETS):
+            return too_often(request, RESETS[1])
+        return super().post(request, *args, **kwargs)
 
 
 class PasswordResetSent(auth_views.PasswordResetDoneView):

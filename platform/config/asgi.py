@@ -13,6 +13,7 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
+from core.body_limit import with_body_limit  # noqa: E402
 from core.relay import relay  # noqa: E402
 from core.routing import websocket_urlpatterns  # noqa: E402
 
@@ -31,7 +32,7 @@ async def _sockets(scope: Message, receive: Receive, send: Send) -> None:
 
 
 _live = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
-_router = ProtocolTypeRouter({"http": http, "websocket": _sockets})
+_router = ProtocolTypeRouter({"http": with_body_limit(http), "websocket": _sockets})
 
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.apps import AdminConfig
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+
+from core.throttling import SIGN_INS, is_too_often, too_often
 
 
 class SuperuserOnly:
@@ -36,6 +38,11 @@ class FoveaAdminSite(AdminSite):
     site_title = "Fovea"
     index_title = "Everything that is kept"
     site_url = "/"
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST" and is_too_often(request, "sign-in", *SIGN_INS):
+            return too_often(request, SIGN_INS[1])
+        return super().login(request, extra_context)
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         admin_class = admin_class or ModelAdmin

@@ -1,15 +1,19 @@
 """Signing in and out, passwords, the profile."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.core import mail
 from django.core.management import CommandError, call_command
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import ApiKey, User
 from accounts.services import create_api_key
+from accounts.views import RESETS
 from core.models import AuditEvent
+from core.throttling import SIGN_INS
 from tests.factories import ApiKeyFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -177,3 +181,34 @@ def test_the_command_says_what_is_wrong(tmp_path, user):
         call_command("ensure_admin", "--email", user.email, "--generate")
     with pytest.raises(CommandError, match="valid email"):
         call_command("ensure_admin", "--email", "nonsense", "--generate")
+
+
+def test_an_address_that_tries_one_account_after_another_is_slowed_down(client, user):
+    limit, seconds = SIGN_INS
+    for number in range(limit):
+        tried = client.post(SIGN_IN, {"username": f"someone{number}@example.org", "password": "nope"})
+        assert tried.status_code == 200
+    refused = client.post(SIGN_IN, {"username": user.email, "password": PASSWORD})
+    assert (refused.status_code, refused["Retry-After"]) == (429, str(seconds))
+    assert client.post("/admin/login/", {"username": user.email, "password": PASSWORD}).status_code == 429
+    elsewhere = client.post(SIGN_IN, {"username": user.email, "password": PASSWORD}, REMOTE_ADDR="198.51.100.7")
+    assert elsewhere.status_code == 302
+
+
+def test_nobodys_mailbox_is_filled_with_links(client, user):
+    for number in range(5):
+        response = client.post("/accounts/password-reset", {"email": user.email}, REMOTE_ADDR=f"198.51.100.{number}")
+        assert response["Location"] == "/accounts/password-reset/sent"
+    assert len(mail.outbox) == 3
+    AuditEvent.objects.update(created_at=timezone.now() - timedelta(hours=2))
+    client.post("/accounts/password-reset", {"email": user.email})
+    assert len(mail.outbox) == 4
+
+
+def test_an_address_asks_for_so_many_new_passwords_and_no_more(client):
+    limit, _ = RESETS
+    statuses = [
+        client.post("/accounts/password-reset", {"email": f"p{number}@example.org"}).status_code
+        for number in range(limit + 1)
+    ]
+    assert statuses == [302] * limit + [429]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 from rest_framework import mixins, serializers
 from rest_framework.response import Response
@@ -15,7 +15,7 @@ from rest_framework.test import APIRequestFactory, force_authenticate
 
 from accounts.models import Role
 from core.api.etag import ETagMixin, save_versioned
-from core.api.idempotency import ABANDONED, KEPT, idempotent
+from core.api.idempotency import ABANDONED, KEPT, idempotent, idempotent_after
 from core.api.pagination import CursorPagination
 from core.api.views import ANYONE, ApiViewSet
 from core.errors import ConflictError, StaleError
@@ -36,7 +36,13 @@ class DatasetViews(ETagMixin, mixins.RetrieveModelMixin, mixins.ListModelMixin, 
     queryset = Dataset.objects.all()
     serializer_class = DatasetSerializer
     ordering_fields = ["name", "created_at"]
-    role_required = {"partial_update": Role.MANAGER, "create": ANYONE, "touch": Role.ANNOTATOR}
+    role_required = {
+        "partial_update": Role.MANAGER,
+        "create": ANYONE,
+        "slow": ANYONE,
+        "slower": ANYONE,
+        "touch": Role.ANNOTATOR,
+    }
     if_match_required = {"touch"}
 
     def partial_update(self, request: Any, pk: str) -> Response:
@@ -50,6 +56,20 @@ class DatasetViews(ETagMixin, mixins.RetrieveModelMixin, mixins.ListModelMixin, 
 
     def forgotten(self, request: Any, pk: str) -> Response:
         return Response(self.get_object().name)
+
+    def _looked_into(self, request: Any) -> bool:
+        return connection.in_atomic_block
+
+    @idempotent_after(_looked_into)
+    def slow(self, request: Any, prepared: bool) -> Response:
+        return Response({"prepared_inside": prepared, "inside": connection.in_atomic_block})
+
+    @idempotent
+    def slower(self, request: Any) -> Response:
+        """Takes so long that a repetition takes over."""
+        DatasetFactory(name="twice")
+        IdempotencyKey.objects.all().delete()
+        return Response()
 
     @idempotent
     def create(self, request: Any) -> Response:
@@ -196,6 +216,30 @@ def test_keys_are_forgotten_after_a_day(owner):
 def test_what_failed_may_be_tried_again_with_the_same_key(owner):
     assert call(owner, "post", "create", {"name": "refused"}, **{"Idempotency-Key": "k"}).status_code == 409
     assert not IdempotencyKey.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+def test_what_takes_long_to_check_is_checked_before_the_transaction(headers):
+    response = call(UserFactory(), "post", "slow", {}, **headers)
+    assert response.data == {"prepared_inside": False, "inside": bool(headers)}
+
+
+def test_a_request_whose_place_was_taken_meanwhile_undoes_what_it_did(owner):
+    response = call(owner, "post", "slower", {}, **{"Idempotency-Key": "k"})
+    assert (response.status_code, response.data["code"]) == (409, "in_progress")
+    assert not Dataset.objects.filter(name="twice").exists()
+
+
+def test_a_change_of_what_was_deleted_meanwhile_is_404(owner, monkeypatch):
+    dataset = DatasetFactory(owner=owner)
+
+    def vanish(self: Any, row: Any) -> int:
+        Dataset.objects.filter(pk=row.pk).delete()
+        return 1
+
+    monkeypatch.setattr(DatasetViews, "expected_version", vanish)
+    assert call(owner, "patch", "partial_update", {"name": "new"}, pk=dataset.pk).status_code == 404
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\tb"])

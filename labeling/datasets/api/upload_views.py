@@ -15,6 +15,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.authentication import is_read_only
 from accounts.models import Role
 from core.errors import ApplicationError, FieldError
 from labeling.datasets import selectors, uploads
@@ -131,7 +132,9 @@ class UploadViewSet(DatasetPartViewSet, ListModelMixin):
     @extend_schema(request=None, responses={200: None}, parameters=[TUS])
     def offset(self, request: Request, dataset_id: str, pk: str) -> Response:
         """How far an upload is: Upload-Offset of Upload-Length."""
-        upload = uploads.settle_upload(upload=self.get_object())
+        upload = self.get_object()
+        if not is_read_only(request):
+            upload = uploads.settle_upload(upload=upload)
         return Response(headers={"Upload-Length": str(upload.length), **_state(upload)})
 
     @extend_schema(

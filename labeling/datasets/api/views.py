@@ -264,7 +264,8 @@ class DatasetFileViewSet(ETagMixin, DatasetPartViewSet, ListModelMixin, Retrieve
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, dataset_id: str, pk: str) -> Response:
         """Takes the recording out of the dataset; the bytes stay where they are."""
-        services.forget_file(user=request.user, file=self.get_object())
+        file = self.get_object()
+        services.forget_file(user=request.user, file=file, expected_version=self.expected_version(file))
         return Response(status=204)
 
 
@@ -334,6 +335,7 @@ class OperationViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet):
         return self._control("pause")
 
     @extend_schema(request=None, responses={202: serializers.OperationSerializer})
+    @idempotent
     def resume(self, request: Request, pk: str) -> Response:
         return self._control("resume")
 
@@ -342,6 +344,7 @@ class OperationViewSet(ListModelMixin, RetrieveModelMixin, ApiViewSet):
         return self._control("cancel")
 
     @extend_schema(request=None, responses={202: serializers.OperationSerializer})
+    @idempotent
     def restart(self, request: Request, pk: str) -> Response:
         return self._control("restart")
 

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from accounts.models import Role
 from core.api.etag import ETagMixin
 from core.api.filters import Ordering
-from core.api.idempotency import idempotent
+from core.api.idempotency import idempotent, idempotent_after
 from core.api.pagination import CursorPagination
 from core.api.views import ANYONE, ApiView, ApiViewSet
 from core.errors import FieldError, ForbiddenError
@@ -47,16 +47,21 @@ class JobViewSet(ETagMixin, ListModelMixin, RetrieveModelMixin, ApiViewSet):
     def get_serializer_class(self) -> Any:
         return serializers.JobListSerializer if self.action == "list" else serializers.JobSerializer
 
-    @extend_schema(request=serializers.JobCreateSerializer, responses={201: serializers.JobSerializer})
-    @idempotent
-    def create(self, request: Request) -> Response:
-        """Create a job. Everything that can be checked is checked now; errors name the field."""
+    def _planned(self, request: Request) -> tuple[services.JobPlan, bool]:
+        """The job asked for, and whether to start it at once."""
         given = serializers.JobCreateSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         values = dict(given.validated_data)
         place = {name: values.pop(name) for name in serializers.PLACE_FIELDS}
-        dataset = self._dataset(place.pop("dataset_id"))
-        job = services.create_job(user=request.user, dataset=dataset, parameters=values, **place)
+        start, dataset = place.pop("start"), self._dataset(place.pop("dataset_id"))
+        return services.plan_job(dataset=dataset, parameters=values, **place), start
+
+    @extend_schema(request=serializers.JobCreateSerializer, responses={201: serializers.JobSerializer})
+    @idempotent_after(_planned)
+    def create(self, request: Request, prepared: tuple[services.JobPlan, bool]) -> Response:
+        """Create a job. Everything that can be checked is checked now; errors name the field."""
+        plan, start = prepared
+        job = services.create_planned_job(user=request.user, plan=plan, start=start)
         return self._answer(job, 201, {"Location": f"/api/v1/jobs/{job.pk}"})
 
     @extend_schema(request=serializers.JobRenameSerializer, responses=serializers.JobSerializer)

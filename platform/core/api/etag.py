@@ -7,6 +7,8 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
+from django.core.exceptions import ObjectDoesNotExist
+from django.http import Http404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -58,7 +60,11 @@ class ETagMixin:
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, StaleError) and self._row is not None:
-            self._row.refresh_from_db()
+            try:
+                self._row.refresh_from_db()
+            except ObjectDoesNotExist:
+                self._row = None
+                return super().handle_exception(Http404())  # type: ignore[misc]
             exc.extensions = {"current": self.current_body(self._row)}  # type: ignore[attr-defined]
         return super().handle_exception(exc)  # type: ignore[misc]
 

@@ -23,6 +23,7 @@ from core.models import IdempotencyKey
 KEPT = timedelta(hours=24)
 ABANDONED = timedelta(minutes=5)
 """Age at which an open claim belongs to a request that died."""
+Handler = Callable[..., Response]
 KEPT_HEADERS = ("Location", "ETag", "Retry-After")
 
 
@@ -36,27 +37,43 @@ class InProgressError(ConflictError):
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
-def idempotent(handler: Callable[..., Response]) -> Callable[..., Response]:
+def idempotent(handler: Handler) -> Handler:
     """Decorates an action or method (innermost) that starts work; without the header it works as ever."""
+    return idempotent_after(None)(handler)
+
+
+def idempotent_after(prepare: Callable[..., Any] | None) -> Callable[[Handler], Handler]:
+    """As `idempotent`, for work that takes long to check: what `prepare`, called as the handler is, returns, the
+    handler gets as `prepared`. It runs before the transaction, which keeps others from writing, and must not write.
+    """
+    return lambda handler: _idempotent(handler, prepare)
+
+
+def _idempotent(handler: Handler, prepare: Callable[..., Any] | None) -> Handler:
+    def prepared(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {} if prepare is None else {"prepared": prepare(*args, **kwargs)}
 
     @wraps(handler)
     def answer(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
         key = request.headers.get("Idempotency-Key")
         if key is None:
-            return handler(view, request, *args, **kwargs)
+            return handler(view, request, *args, **kwargs, **prepared(view, request, *args, **kwargs))
         if not 1 <= len(key) <= 200 or not key.isprintable():
             raise FieldError("Idempotency-Key", "It must have 1 to 200 printable characters.")
         row, is_mine = _claim(request, key)
         if not is_mine:
             return _answer_again(row, request)
         try:
+            ready = prepared(view, request, *args, **kwargs)
             with transaction.atomic():
-                response = handler(view, request, *args, **kwargs)
-                IdempotencyKey.objects.filter(pk=row.pk).update(
+                response = handler(view, request, *args, **kwargs, **ready)
+                is_still_mine = IdempotencyKey.objects.filter(pk=row.pk).update(
                     status_code=response.status_code,
                     body=json.loads(JSONRenderer().render(response.data) or b"null"),
                     headers={name: response[name] for name in KEPT_HEADERS if name in response},
                 )
+                if not is_still_mine:  # it took so long that a repetition took over: undo, that one does it
+                    raise InProgressError("A repetition of this request has taken its place.")
         except BaseException:
             IdempotencyKey.objects.filter(pk=row.pk).delete()
             raise

@@ -6,7 +6,7 @@ from rest_framework.test import APIClient
 from accounts.models import Role
 from core.models import AuditEvent
 from labeling.datasets.catalogue import CATALOGUE
-from labeling.datasets.models import Dataset, Operation
+from labeling.datasets.models import Dataset, DatasetFile, Operation
 from tests.factories import DatasetFactory, DatasetFileFactory, MembershipFactory, OperationFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -245,3 +245,20 @@ def test_a_page_of_ten_thousand_files_opens_in_a_tenth_of_a_second(client, datas
             assert client.get(url).status_code == 200
             times.append(time.process_time() - began)
         assert min(times) < 0.1, url
+
+
+def test_a_file_that_changed_meanwhile_is_not_taken_out(client, dataset):
+    file = DatasetFileFactory(dataset=dataset)
+    url = f"/api/v1/datasets/{dataset.pk}/files/{file.pk}"
+    tag = client.get(url)["ETag"]
+    DatasetFile.objects.update(version=2)
+    stale = client.delete(url, headers={"If-Match": tag})
+    assert (stale.status_code, stale.json()["current"]["version"]) == (412, 2)
+    assert client.delete(url, headers={"If-Match": '"2"'}).status_code == 204
+
+
+def test_a_restart_repeated_with_the_same_key_is_done_once(client, dataset):
+    operation = OperationFactory(dataset=dataset, status="failed", parameters={"path": "/nowhere"})
+    url = f"/api/v1/operations/{operation.pk}/restart"
+    answers = [client.post(url, headers={"Idempotency-Key": "again"}).status_code for _ in range(2)]
+    assert answers == [202, 202]

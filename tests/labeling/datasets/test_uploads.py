@@ -1,4 +1,5 @@
 import base64
+import errno
 import fcntl
 import hashlib
 import os
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from accounts.models import Role
+from accounts.services import create_api_key
 from labeling.datasets import space, uploads
 from labeling.datasets.models import DatasetFile, Operation, Upload
 from tests.factories import MembershipFactory
@@ -265,3 +268,43 @@ def test_others_cannot_touch_an_upload(dataset, create, client_of):
         assert client_of(user).delete(url, headers=TUS).status_code == status
     assert create(5, client=client_of(annotator)).status_code == 403
     assert create(5, client=client_of(stranger)).status_code == 404
+
+
+def test_a_read_only_key_does_not_even_finish_an_upload_by_looking_at_it(create, content, owner):
+    url = create(len(content))["Location"]
+    upload = Upload.objects.get()
+    uploads.place_of(upload).write_bytes(content)
+    Upload.objects.update(offset=len(content))  # the server died before it could finish
+    for access, files in (("read", 0), ("write", 1)):
+        _, text = create_api_key(user=owner, name=access, access=access)
+        looked = APIClient().head(url, headers=TUS | {"Authorization": f"Bearer {text}"})
+        assert (looked.status_code, looked["Upload-Offset"]) == (200, str(len(content)))
+        assert DatasetFile.objects.count() == files
+
+
+def test_a_read_only_key_uploads_nothing(create, owner):
+    url = create(10)["Location"]
+    _, text = create_api_key(user=owner, name="read", access="read")
+    refused = APIClient().patch(
+        url,
+        data=b"0123456789",
+        content_type="application/offset+octet-stream",
+        headers=TUS | {"Upload-Offset": "0", "Authorization": f"Bearer {text}"},
+    )
+    assert (refused.status_code, refused.json()["code"]) == (403, "read_only_key")
+    assert Upload.objects.get().offset == 0
+
+
+def test_a_disk_that_fills_up_is_told_in_words_and_keeps_what_was_there(create, patch, content, monkeypatch):
+    url = create(len(content))["Location"]
+    assert patch(url, 0, content[:1000]).status_code == 204
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(uploads.os, "fsync", full)
+        response = patch(url, 1000, content[1000:2000])
+    assert (response.status_code, response.json()["code"]) == (507, "disk_full")
+    assert uploads.place_of(Upload.objects.get()).stat().st_size == 1000
+    assert patch(url, 1000, content[1000:]).status_code == 204

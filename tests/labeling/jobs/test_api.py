@@ -1,7 +1,9 @@
 import pytest
+from django.db import connection
 from rest_framework.test import APIClient
 
 from accounts.models import Role
+from labeling.datasets.probing import Prober
 from labeling.jobs import services
 from labeling.jobs.models import ProcessingJob
 from tests.factories import MembershipFactory, UserFactory
@@ -86,6 +88,25 @@ def test_creating_twice_with_one_key_creates_once(client, recording):
     assert (first.status_code, second.status_code) == (201, 201)
     assert first.json()["id"] == second.json()["id"]
     assert ProcessingJob.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recordings_are_opened_before_the_transaction_so_that_others_can_write(client, recording, monkeypatch):
+    inside = []
+    probe = Prober.probe
+    monkeypatch.setattr(
+        Prober, "probe", lambda *args, **more: inside.append(connection.in_atomic_block) or probe(*args, **more)
+    )
+    body = {"input_paths": [str(recording)], **ONLY_EXTRACTION}
+    assert client.post("/api/v1/jobs/create", body, headers={"Idempotency-Key": "one"}).status_code == 201
+    assert inside == [False]
+
+
+def test_creating_with_many_recordings_does_not_take_for_ever(client, recording, monkeypatch):
+    monkeypatch.setattr(services, "PROBE_ALL_SECONDS", -1)
+    response = client.post("/api/v1/jobs/create", {"input_paths": [str(recording)], **ONLY_EXTRACTION})
+    assert (response.status_code, response.data["errors"][0]["field"]) == (400, "input_paths.0")
+    assert "scan the recordings" in response.data["detail"]
 
 
 def test_verbs_move_the_job_and_tell_what_is_possible_next(client, job):
