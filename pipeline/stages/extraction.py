@@ -185,6 +185,8 @@ class _Views:
                 raise RecordingError("depth and image differ in size.")
         elif self.rectifier is not None and right is not None:
             left, right = self.rectifier.rectify(left, right)
+        if right is not None and right.shape != left.shape:
+            raise RecordingError("the two eyes differ in size.")
         frame.fingerprint = Fingerprint.of(left)
         frame.left, frame.right, frame.depth = left, right, depth
 

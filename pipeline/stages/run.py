@@ -34,7 +34,6 @@ def run_stage(
     if done_path(context.layout, stage.name).exists():
         return
     total = stage.total(context)
-    bad = 0
     with Journal(journal_path(context.layout, stage.name)) as journal:
         last = journal.last
         commits = stage.run(context, last.cursor if last else 0, dict(last.state) if last else {})
@@ -44,10 +43,10 @@ def run_stage(
                 if commit is None:
                     break
                 journal.append(commit)
-                bad += bool(commit.error)
-                if bad > max(MAX_BAD_FRAMES, MAX_BAD_SHARE * total):
+                # Counted over all runs: how often a stage was interrupted must not change how it ends.
+                if commit.error and journal.errors > max(MAX_BAD_FRAMES, MAX_BAD_SHARE * total):
                     raise TooManyBadFramesError(
-                        f"{bad} of {total} frames failed in {stage.name}; the last: {commit.error}"
+                        f"{journal.errors} of {total} frames failed in {stage.name}; the last: {commit.error}"
                     )
                 yield commit, total
             else:

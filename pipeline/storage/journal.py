@@ -57,6 +57,7 @@ class Journal:
         except OSError as error:
             self._stream.close()
             raise JournalBusyError(f"{path.name} is being written by another worker.") from error
+        self.errors = 0  # how many commits so far are of frames that were skipped
         self.last = self._drop_torn_tail()
 
     def _drop_torn_tail(self) -> Commit | None:
@@ -67,6 +68,7 @@ class Journal:
             if commit is None:
                 break
             last, end = commit, end + len(raw)
+            self.errors += bool(commit.error)
         self._stream.seek(0, os.SEEK_END)
         self._stream.truncate(end)
         self._stream.seek(end)
@@ -76,6 +78,7 @@ class Journal:
         self._stream.write(commit.line().encode())
         self._stream.flush()
         self.last = commit
+        self.errors += bool(commit.error)
 
     def close(self) -> None:
         self._stream.close()

@@ -9,11 +9,13 @@ import pytest
 
 from pipeline.errors import CalibrationError, Stopped
 from pipeline.geometry.kitti import KittiCalibration, read_velodyne
+from pipeline.recordings.base import StereoFrame
 from pipeline.recordings.stereo_images import StereoImagesRecording
 from pipeline.stages.base import StageContext
-from pipeline.stages.extraction import Extraction
+from pipeline.stages.extraction import Extraction, _Views
 from pipeline.stages.run import journal_path, run_stage
 from pipeline.stereo.calibration_files import read_calibration, write_json
+from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.journal import read_journal
 from pipeline.storage.layout import SequenceLayout
 from pipeline.storage.sequence import load_depth, load_image, read_camera, read_frames
@@ -196,3 +198,10 @@ def test_a_rig_the_wrong_way_round_is_refused_before_anything_is_written(stereo,
     with pytest.raises(CalibrationError):
         extract(stereo, tmp_path / "out")
     assert not (tmp_path / "out" / "image_left").exists()
+
+
+def test_a_frame_whose_eyes_differ_in_size_is_counted_as_bad():
+    views = _Views(RectifiedCamera(8, 6, 6.0, 6.0, 3.5, 2.5, None, metric=False), stereo=True)
+    left, right = np.zeros((6, 8, 3), np.uint8), np.zeros((6, 0, 3), np.uint8)
+    assert "differ in size" in views.prepare(StereoFrame(3, 0, left, right)).error
+    assert views.prepare(StereoFrame(3, 0, left, left)).error == ""
