@@ -26,6 +26,18 @@ Mask = NDArray[np.bool_]
 
 _MAX_WIDTH: Final = 800
 """Wider images are worked on at 1/n size, outlines included."""
+_FILL: Final = (0.10, 0.35)
+_FREE: Final = (0.55, 0.85)
+_VISIBLE: Final = (0.0, 0.5)
+"""From where to where support rises from 0 to 1: with the share of the piece's rectangle in the image that it fills,
+with the share of its outline behind which it is empty, with the part of its height that is seen. Measured: what is
+right on the simulated street has 0.36, 0.79 and 0.63 or more; splinters of the structures of a real hall mostly less.
+"""
+_AS_WELL: Final = 0.35
+"""How much less likely one thing may be than each of two that touch each other, and still be what both are parts of."""
+_UNKNOWN: Final = 0.15
+_UNKNOWN_FREE: Final = 0.7
+"""Of an outline without any depth around it, this share is held to be free; with the weight of such a share."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +108,16 @@ class Geometric:
             taken.reshape(-1)[piece.pixels] = number
         found = []
         for number, piece in enumerate(pieces, start=1):
-            scored = self._scored(piece, taken == number, x, z, height, depth)
+            scored = self._scored(piece, taken == number, x, z, height, depth, low)
             if scored is None:
                 continue
-            scores, confidence, class_id = scored
+            scores, support, class_id = scored
             mask = self._outline(number, taken, image, depth, height, x, z, piece)
             if step > 1:
                 soft = cv2.resize(mask.astype(np.float32), view.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
                 mask = soft > 0.5
             if mask.any():
-                found.append(Instance(mask, class_id, confidence, scores))
+                found.append(Instance(mask, class_id, scores[class_id], scores, quality=round(support, 4)))
         return sorted(found, key=lambda each: -each.confidence)
 
     def _place(
@@ -159,24 +171,23 @@ class Geometric:
     def _piece(self, pixels: NDArray[np.intp], x: Floats, z: Floats, height: Floats) -> _Piece:
         some = pixels[:: max(1, pixels.size // 1500)]
         px, pz, ph = x.ravel()[some], z.ravel()[some], height.ravel()[some]
-        x_low, x_high = np.percentile(px, (3, 97))
-        z_low, z_high = np.percentile(pz, (5, 95))
+        (x_low, x_high), (z_low, z_high) = quantiles(px, (0.03, 0.97)), quantiles(pz, (0.05, 0.95))
         rows, columns = np.divmod(pixels, x.shape[1])
         window = int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
         across, along = _extent(px, pz)
         border = window[0] <= 2 or window[2] >= x.shape[1] - 3
         fit = log_likelihoods(
             self.classes,
-            height=float(np.percentile(ph, 98.5)),
+            height=quantiles(ph, (0.985,))[0],
             across=across,
             along=along,
             cut_above=window[1] <= 1,
             cut_aside=border,
         )
-        return _Piece(pixels, window, (float(x_low), float(x_high)), (float(z_low), float(z_high)), float(fit.max()))
+        return _Piece(pixels, window, (x_low, x_high), (z_low, z_high), float(fit.max()))
 
     def _merged(self, pieces: list[_Piece], x: Floats, z: Floats, height: Floats, depth: Floats) -> list[_Piece]:
-        """Put together what fell apart: a neighbour joins where the whole fits a class better than the parts.
+        """Put together what fell apart: a neighbour joins where the whole fits a class as well as the parts.
 
         Splinters join what they stand at unless that spoils it. What stays too small is dropped.
         """
@@ -195,7 +206,7 @@ class Geometric:
                     both = self._piece(np.concatenate([piece.pixels, other.pixels]), x, z, height)
                     splinter = other.pixels.size < 0.25 * piece.pixels.size
                     better = both.fit > max(piece.fit, other.fit) + 0.05
-                    if better or (splinter and both.fit > piece.fit - 0.35):
+                    if better or both.fit > (piece.fit if splinter else max(piece.fit, other.fit)) - _AS_WELL:
                         piece, grown = both, True
                     else:
                         rest.append(other)
@@ -224,18 +235,24 @@ class Geometric:
         return known.size > 0.4 * between.size and bool(np.count_nonzero(known < 0.93 * far) > 0.85 * known.size)
 
     def _scored(
-        self, piece: _Piece, mask: Mask, x: Floats, z: Floats, height: Floats, depth: Floats
+        self, piece: _Piece, mask: Mask, x: Floats, z: Floats, height: Floats, depth: Floats, low: Floats
     ) -> tuple[dict[int, float], float, int] | None:
-        """Class probabilities, confidence and class of a piece; None for background."""
+        """Class probabilities, support and class of a piece; None for background.
+
+        Support is the evidence that this is all of one thing that stands free, apart from its size: a splinter of a
+        wall may have any size. The probabilities are multiplied by it.
+        """
         px, pz, ph = (each.ravel()[piece.pixels].astype(np.float64) for each in (x, z, height))
-        top, bottom = np.percentile(ph, 98.5), np.percentile(ph, 3)
-        rows, columns = np.nonzero(mask)
-        hidden = _nearer_around(mask, depth)
-        if bottom > max(0.35 * top, 0.5) and not hidden.below and rows.max() < mask.shape[0] - 3:
+        top, bottom = quantiles(ph, (0.985, 0.03))
+        left, upper, right, lower = piece.window
+        pad = 16
+        window = (slice(max(upper - pad, 0), lower + pad + 1), slice(max(left - pad, 0), right + pad + 1))
+        around = _surroundings(mask[window], depth[window], height[window] > low[window])
+        if bottom > max(0.35 * top, 0.5) and not around.below and lower < mask.shape[0] - 3:
             return None  # nothing carries it: a tree's crown, a sign
         across, along = _extent(px, pz)
-        cut_above = bool(rows.min() <= 1)
-        cut_aside = bool(columns.min() <= 2 or columns.max() >= mask.shape[1] - 3) or hidden.aside
+        cut_above = upper <= 1
+        cut_aside = left <= 2 or right >= mask.shape[1] - 3 or around.aside
         values = log_likelihoods(
             self.classes,
             height=float(top),
@@ -246,13 +263,17 @@ class Geometric:
         )
         share = posterior(values)
         best = int(np.argmax(share))
-        confidence = float(share[best]) * float(1 - np.exp(-piece.pixels.size / (0.8 * self.min_pixels)))
-        if confidence < 0.02:
+        fill = piece.pixels.size / ((right - left + 1) * (lower - upper + 1))
+        support = _rising(fill, _FILL) * _rising(around.free, _FREE) * _rising((top - bottom) / top, _VISIBLE)
+        support *= float(1 - np.exp(-piece.pixels.size / (0.8 * self.min_pixels)))
+        if share[best] * support < 0.02:
             return None
         scores = {
-            each.id: round(float(value), 6) for each, value in zip(self.classes, share, strict=True) if value > 1e-4
+            each.id: round(float(value) * support, 6)
+            for each, value in zip(self.classes, share, strict=True)
+            if value > 1e-4
         }
-        return scores, round(confidence, 6), self.classes[best].id
+        return scores, support, self.classes[best].id
 
     def _outline(
         self,
@@ -290,25 +311,45 @@ class Geometric:
         return whole
 
 
+def _rising(value: float, limits: tuple[float, float]) -> float:
+    """0 below the first limit, 1 above the second."""
+    return float(np.clip((value - limits[0]) / (limits[1] - limits[0]), 0, 1))
+
+
 def _extent(x: Floats, z: Floats) -> tuple[float, float]:
     """Metres across and along the line of sight to the middle of points (n,)."""
-    sight = np.array([np.median(x), np.median(z)])
-    sight = sight / np.linalg.norm(sight)
-    along = np.subtract(*np.percentile(x * sight[0] + z * sight[1], (95, 5)))
-    across = np.subtract(*np.percentile(x * sight[1] - z * sight[0], (98.5, 1.5)))
-    return float(across), float(along)
+    sight_x, sight_z = quantiles(x, (0.5,))[0], quantiles(z, (0.5,))[0]
+    distance = float(np.hypot(sight_x, sight_z))
+    sight_x, sight_z = sight_x / distance, sight_z / distance
+    back, front = quantiles(x * sight_x + z * sight_z, (0.95, 0.05))
+    right, left = quantiles(x * sight_z - z * sight_x, (0.985, 0.015))
+    return right - left, back - front
+
+
+def quantiles(values: Floats, shares: Sequence[float]) -> list[float]:
+    """As `np.quantile` gives them; a tenth of its time on a thousand values."""
+    ordered = np.sort(values)
+    found = []
+    for share in shares:
+        place = share * (ordered.size - 1)
+        below = int(place)
+        low, high = float(ordered[below]), float(ordered[min(below + 1, ordered.size - 1)])
+        found.append(low + (high - low) * (place - below))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Hidden:
-    """Where something nearer stands in front of a piece."""
+class _Surroundings:
+    """aside, below: whether something nearer stands in front of a piece there. free: share of its outline (above the
+    ground, where a depth is known) behind which it is empty; the rest goes on at the depth of the piece."""
 
     aside: bool
     below: bool
+    free: float
 
 
-def _nearer_around(mask: Mask, depth: Floats) -> _Hidden:
-    """Compare the depth a few pixels beside (along a fifth of the height) and below with the mask's."""
+def _surroundings(mask: Mask, depth: Floats, standing: Mask) -> _Surroundings:
+    """Compare the depth a few pixels around (beside: along a fifth of the height) with the mask's."""
     behind = 0.92 * float(np.nanmedian(depth[mask])) - 0.1
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     first = mask.argmax(axis=1)[rows]
@@ -321,7 +362,16 @@ def _nearer_around(mask: Mask, depth: Floats) -> _Hidden:
         under = depth[np.minimum(lowest + drop, mask.shape[0] - 1), columns]
         known = np.count_nonzero(np.isfinite(under))
         below |= bool(known > 0.25 * columns.size and np.count_nonzero(under < behind) > 0.5 * known)
-    return _Hidden(bool(aside or below), bool(below))
+    inside = mask.astype(np.float32)
+    count = cv2.boxFilter(inside, -1, (17, 17), normalize=False)
+    total = cv2.boxFilter(np.where(mask, depth, 0).astype(np.float32), -1, (17, 17), normalize=False)
+    near = np.asarray(total / np.maximum(count, 1), dtype=np.float32)
+    ring = (count > 0) & (cv2.dilate(inside, np.ones((5, 5), np.uint8)) == 0)
+    margin = 0.25 + 0.006 * near**2
+    farther = np.count_nonzero(ring & (depth > near + margin))
+    same = np.count_nonzero(ring & standing & (np.abs(depth - near) <= margin))
+    free = (farther + _UNKNOWN_FREE * _UNKNOWN * ring.sum()) / (farther + same + _UNKNOWN * ring.sum() + 1e-9)
+    return _Surroundings(bool(aside or below), bool(below), float(free))
 
 
 def guided_filter(image: NDArray[np.uint8], values: Floats, radius: int, eps: float) -> Floats:

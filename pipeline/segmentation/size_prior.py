@@ -5,6 +5,7 @@ so too small in the direction of sight costs little, too large costs as much as 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -36,6 +37,8 @@ HIDDEN_SPREAD: Final = 1.1
 CUT_SPREAD: Final = 0.7
 """Standard deviations of the logarithm; HIDDEN_SPREAD for the side in the direction of sight, of which often only the
 front is seen, CUT_SPREAD for one that the image border or something nearer may have cut."""
+_ALWAYS_HIDDEN: Final = float(np.log((1 + HIDDEN_SPREAD / ALONG_SPREAD) / 2))
+"""Of everything only the front is seen: that tells nothing against a class."""
 NOTHING: Final = -3.0
 """Log-likelihood of "none of the classes": about 1.7 standard deviations off in two directions."""
 
@@ -64,27 +67,36 @@ def log_likelihoods(
     height: metres above the ground of its top. across, along: metres it extends sideways and in the direction of sight.
     cut_above, cut_aside: the image border (or something nearer) hides the rest, so it may be larger than it looks.
     """
+    h, true_across, true_along = _tables(tuple(map(typical_size, classes)))
+    score = _fit(across / true_across, ACROSS_SPREAD, CUT_SPREAD if cut_aside else ACROSS_SPREAD)
+    score += _fit(along / true_along, ALONG_SPREAD, HIDDEN_SPREAD) + _ALWAYS_HIDDEN
+    best: NDArray[np.float64] = np.max(score, axis=1, initial=-np.inf)
+    best += _fit(height / h, HEIGHT_SPREAD, CUT_SPREAD if cut_above else HEIGHT_SPREAD)
+    best[np.isnan(h)] = -np.inf
+    return best
+
+
+@lru_cache(maxsize=64)
+def _tables(
+    sizes: tuple[tuple[float, float, float] | None, ...],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Heights (n,), and how far things of these sizes extend across and along the line of sight (n, 19) as they turn
+    from 0 to 90 degrees; NaN for a size that is not known."""
+    h, w, length = np.array([size or (np.nan,) * 3 for size in sizes], dtype=np.float64).reshape(-1, 3).T[:, :, None]
     yaw = np.linspace(0, np.pi / 2, 19)
-    values = []
-    for spec in classes:
-        size = typical_size(spec)
-        if size is None:
-            values.append(-np.inf)
-            continue
-        h, w, length = size
-        true_across = length * np.sin(yaw) + w * np.cos(yaw)
-        true_along = length * np.cos(yaw) + w * np.sin(yaw)
-        score = _fit(height / h, HEIGHT_SPREAD, CUT_SPREAD if cut_above else HEIGHT_SPREAD)
-        score = score + _fit(across / true_across, ACROSS_SPREAD, CUT_SPREAD if cut_aside else ACROSS_SPREAD)
-        score = score + _fit(along / true_along, ALONG_SPREAD, HIDDEN_SPREAD)
-        values.append(float(np.max(score)))
-    return np.array(values, dtype=np.float64)
+    across = length * np.sin(yaw) + w * np.cos(yaw)
+    along = length * np.cos(yaw) + w * np.sin(yaw)
+    return h[:, 0], across, along
 
 
-def _fit(ratio: float | NDArray[np.float64], larger: float, smaller: float) -> NDArray[np.float64]:
-    """Log-density (up to a constant) of seeing `ratio` times the typical size."""
+def _fit(ratio: NDArray[np.float64], larger: float, smaller: float) -> NDArray[np.float64]:
+    """Log-density of seeing `ratio` times the typical size, 0 at the peak where it is as likely larger as smaller.
+
+    The wider the curve the lower its peak: a size that may be cut off says less, for a class as against "none".
+    """
     log = np.log(np.maximum(ratio, 1e-6))
-    return np.asarray(-0.5 * np.square(log / np.where(log > 0, larger, smaller)))
+    peak = np.log((1 + smaller / larger) / 2)
+    return np.asarray(-0.5 * np.square(log / np.where(log > 0, larger, smaller)) - peak, dtype=np.float64)
 
 
 def posterior(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,9 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.recordings.opening import open_recording
 from pipeline.segmentation.base import ClassSpec, View
-from pipeline.segmentation.geometric import Geometric, guided_filter
+from pipeline.segmentation.geometric import Geometric, guided_filter, quantiles
 from pipeline.simulation.scene import CLASSES
+from pipeline.stereo.inertial import Gravity
+from pipeline.stereo.matching import SemiGlobalMatcher, disparity_to_depth
+from pipeline.stereo.rectification import Rectifier
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,24 @@ def test_the_guided_filter_moves_a_border_to_the_edge_of_the_image():
     rough[:, 33:] = 1
     border = (guided_filter(image, rough, 6, 1e-4) > 0.5).argmax(axis=1)
     assert np.abs(border - 30).max() <= 1
+
+
+def test_the_structures_of_a_real_hall_are_hardly_ever_taken_for_objects(data_folder):
+    """An empty arena behind glass: whatever is found is wrong. Splinters of walls and stands have any size."""
+    with open_recording(data_folder / "svo2_zed2i" / "test.svo2", prefer_sdk=False) as recording:
+        rectifier, frame = Rectifier(recording.calibration), next(recording.frames([4]))
+        gravity = Gravity((each.timestamp_ns, each.acceleration) for each in recording.imu()).down(frame.timestamp_ns)
+    left, right = rectifier.rectify(frame.left, frame.right)
+    matcher = SemiGlobalMatcher.for_camera(rectifier.camera)
+    depth = disparity_to_depth(matcher.match(left, right), rectifier.camera)
+    view = View(left, depth, rectifier.camera.matrix, rectifier.rotation_left @ gravity)
+    classes = [ClassSpec(number, name) for number, name in enumerate(("person", "car", "bicycle", "dog"), start=1)]
+    found = Geometric(tuple(classes)).segment([view])[0]
+    assert sum(each.confidence >= 0.5 for each in found) <= 6
+    assert max((each.confidence for each in found), default=0) < 0.8
+
+
+def test_quantiles_are_those_of_numpy():
+    values = np.random.default_rng(1).normal(size=257)
+    assert np.allclose(quantiles(values, (0, 0.03, 0.5, 0.985, 1)), np.quantile(values, (0, 0.03, 0.5, 0.985, 1)))
+    assert quantiles(np.array([3.0]), (0.2, 0.9)) == [3, 3]
