@@ -69,12 +69,15 @@ def fit_box(
     ground: Plane | None = None,
     min_points: int = MIN_POINTS,
     inverse_depth_noise: float = 0.0,
+    hidden_side: int = 0,
 ) -> Box3D | None:
     """The box of one object, or None where fewer than `min_points` points remain.
 
     points_camera: (N, 3) camera axes, metres, of the object's mask; some may be background. up: vector against gravity.
     typical_size_hwl: metres. ground: the plane it probably stands on. inverse_depth_noise: standard deviation of 1/z in
-    1/m (stereo: pixels / (f·B); 0 for LiDAR): surfaces are that much thicker along the ray. Deterministic.
+    1/m (stereo: pixels / (f·B); 0 for LiDAR): surfaces are that much thicker along the ray. hidden_side: where the rest
+    of it is hidden, -1 beyond the left end of what is seen, 1 beyond the right one, 0 unknown or neither.
+    Deterministic.
     """
     rotation = level_rotation(-np.asarray(up, dtype=np.float64))
     points: Points = np.asarray(points_camera, dtype=np.float64).reshape(-1, 3)
@@ -92,7 +95,7 @@ def fit_box(
 
     seen = _thinned(points[:, (0, 2)])
     noise = inverse_depth_noise * float(np.median(points[:, 2])) ** 2
-    yaw, centre, width, length = _footprint(seen, typical_size_hwl, noise)
+    yaw, centre, width, length = _footprint(seen, typical_size_hwl, noise, hidden_side)
     top, bottom = float(np.quantile(points[:, 1], _TRIM)), float(np.quantile(points[:, 1], 1 - _TRIM))  # y is down
     if ground is not None:
         bottom = _on_ground(centre, top, bottom, ground, rotation, typical_size_hwl)
@@ -204,7 +207,7 @@ def _on_ground(
 
 
 def _footprint(
-    bev: Points, typical_size_hwl: tuple[float, float, float] | None, noise: float
+    bev: Points, typical_size_hwl: tuple[float, float, float] | None, noise: float, hidden_side: int
 ) -> tuple[float, Vector, float, float]:
     """Yaw, centre (x, z), width and length of the rectangle behind the visible points (N, 2) in (x, z)."""
     trim = _TRIM if noise < _NOISY_M else _NOISY_TRIM
@@ -213,7 +216,8 @@ def _footprint(
     axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     local = bev @ axes.T
     middle = np.median(bev, axis=0)
-    direction = axes @ (middle / max(float(np.linalg.norm(middle)), 1e-9))
+    direction_xz = middle / max(float(np.linalg.norm(middle)), 1e-9)
+    direction = axes @ direction_xz
     # Noise is along the ray: across it the outermost points are true.
     trims = _TRIM + (trim - _TRIM) * direction**2
     low, high = np.array([np.quantile(local[:, axis], (trims[axis], 1 - trims[axis])) for axis in (0, 1)]).T
@@ -229,8 +233,9 @@ def _footprint(
         options = [np.array([typical_l, typical_w]), np.array([typical_w, typical_l])]
         along = int(np.argmin([_mismatch(extent, typical, direction) for typical in options]))
         size = _completed(extent, options[along], direction, noise)
-    # Hidden depth lies beyond what is seen; a side seen face on is hidden (by others) as likely left as right.
-    beyond = np.clip(direction / 0.5, -1, 1) * (size - extent) / 2
+    # Hidden depth lies beyond what is seen; a side seen face on ends where nothing nearer hides the rest of it.
+    rightwards = axes @ np.array([direction_xz[1], -direction_xz[0]])
+    beyond = np.clip(direction / 0.5 + hidden_side * rightwards, -1, 1) * (size - extent) / 2
     centre = axes.T @ ((low + high) / 2 + beyond)
     yaw = angle if along == 0 else angle - np.pi / 2
     return float(yaw), centre, float(size[1 - along]), float(size[along])

@@ -41,6 +41,9 @@ _PARTLY: Final = 0.1
 _LARGELY: Final = 0.5
 """Share of the box's image hidden by nearer things from which KITTI's occlusion is 1 and 2."""
 _IN_FRONT_M: Final = 0.3
+_BESIDE_PX: Final = (4, 8, 14, 20)
+_HIDDEN_SHARE: Final = 0.3
+"""How far beside a mask something nearer is looked for, and along which share of its height it must be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +162,8 @@ class _Worker:
         if len(points) < self._stage.min_points:
             return without("Too few pixels of the mask have a depth.", len(points))
         up = np.array([0.0, -1.0, 0.0]) if down is None else -down
-        size = self._sizes.get(detection.class_id)
-        box = fit_box(points, up, size, ground, self._stage.min_points, _SURFACE_NOISE_PX * self._per_pixel)
+        size, noise = self._sizes.get(detection.class_id), _SURFACE_NOISE_PX * self._per_pixel
+        box = fit_box(points, up, size, ground, self._stage.min_points, noise, hidden_side(mask, depth))
         if box is None:
             return without("Too few points remain once the background is taken away.", len(points))
         return self._record(detection, frame, box, mask, depth, down)
@@ -203,6 +206,29 @@ def without_rim(mask: Mask) -> Mask:
     result = np.zeros_like(mask)
     result[window] = inner > 0
     return result
+
+
+def hidden_side(mask: Mask, depth: Depth) -> int:
+    """Where an object goes on out of sight: -1 to the left, 1 to the right, 0 to neither or both.
+
+    That is where the mask ends at the image border or at something nearer along a good part of its height. Beside what
+    is near the matcher has no answer for some pixels, so the first known depth counts.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        return 0
+    first, last = mask.argmax(axis=1)[rows], mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
+    own = float(np.nanmedian(depth[mask])) if np.isfinite(depth[mask]).any() else np.inf
+    shares = []
+    for ends, step, border in ((first, -1, 0), (last, 1, mask.shape[1] - 1)):
+        beside = np.full(rows.size, np.nan)
+        for pixels in _BESIDE_PX:
+            columns = np.clip(ends + step * pixels, 0, mask.shape[1] - 1)
+            beside = np.where(np.isnan(beside), depth[rows, columns], beside)
+        cut = (np.abs(ends - border) <= 2) | (beside < own - _IN_FRONT_M - 0.006 * own**2)
+        shares.append(float(np.mean(cut)))
+    left, right = (share > _HIDDEN_SHARE for share in shares)
+    return int(right) - int(left)
 
 
 def _truncation(clipped: NDArray[np.float64], whole: NDArray[np.float64]) -> float:

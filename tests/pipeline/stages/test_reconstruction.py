@@ -10,7 +10,7 @@ from pipeline.geometry.kitti import read_labels
 from pipeline.segmentation.base import ClassSpec
 from pipeline.segmentation.rle import bbox_xywh
 from pipeline.stages.base import StageContext
-from pipeline.stages.reconstruction import Reconstruction
+from pipeline.stages.reconstruction import Reconstruction, hidden_side
 from pipeline.stages.run import journal_path, run_stage
 from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.atomic import write_json, write_npy
@@ -172,3 +172,16 @@ def test_a_resumed_run_leaves_the_same_bytes(tmp_path):
         labels = {path.name: path.read_bytes() for path in (context.layout.root / "label_2").iterdir()}
         results.append(json.dumps([box.to_json() for box in read_boxes(context.layout)]) + repr(sorted(labels.items())))
     assert len(set(results)) == 1
+
+
+def test_an_object_is_hidden_where_something_nearer_or_the_border_ends_it():
+    mask = np.zeros((60, 100), bool)
+    mask[20:50, 40:60] = True
+    depth = np.full((60, 100), 20.0, np.float32)
+    depth[mask] = 6.0
+    assert hidden_side(mask, depth) == 0
+    depth[:, 62:66], depth[:, 66:80] = np.nan, 3.0  # right beside what is near the matcher has no answer
+    assert hidden_side(mask, depth) == 1
+    depth[:, 30:40] = 3.0
+    assert hidden_side(mask, depth) == 0
+    assert hidden_side(np.roll(mask, -40, axis=1), np.full((60, 100), 6.0, np.float32)) == -1
