@@ -1,0 +1,193 @@
+"""Segmenters against ground truth, each beside a named baseline, with the time a frame takes.
+
+    python -m benchmarks.segmentation [FOLDER] [MODELS]
+
+FOLDER (default: FOVEA_TEST_DATA or ../shared/data) holds kitti_object and coco8, MODELS (default: FOVEA_MODELS_DIR or
+../shared/weights) the DeepLab file.
+
+- "deeplab": recall and precision of cars (and vans) at least MIN_HEIGHT pixels high on kitti_object at 2D IoU 0.5;
+  IoU of the masks with coco8's polygons, class by class. Baseline: one letterboxed pass over the whole image.
+- "geometric": objects of the simulated street at mask IoU 0.5. Baseline: any connected piece of depth above the ground
+  that has the height of something.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry.kitti import read_labels
+from pipeline.geometry.plane import fit_ground_plane
+from pipeline.segmentation import deeplab
+from pipeline.segmentation.base import ClassSpec, Instance, View
+from pipeline.segmentation.components import surface_components
+from pipeline.segmentation.geometric import Geometric
+from pipeline.segmentation.rle import bbox_xywh
+from pipeline.segmentation.vocabulary import VOC
+from pipeline.simulation.recording import CLASSES, FPS, _Camera
+from pipeline.simulation.render import Stage
+from pipeline.stereo.matching import SemiGlobalMatcher, disparity_to_depth
+
+MIN_HEIGHT = 25
+MIN_VISIBLE_PIXELS = 300
+MATCH_IOU = 0.5
+CONFIDENCE = 0.5
+COCO_TO_VOC = {0: "person", 16: "dog", 17: "horse", 58: "pottedplant", 39: "bottle", 56: "chair"}
+ROAD = (ClassSpec(1, "person"), ClassSpec(2, "car"), ClassSpec(3, "cyclist"))
+Boxes = Sequence[Sequence[float]]
+
+
+class Result(NamedTuple):
+    found: int
+    demanded: int
+    made: int
+    seconds: float
+
+    def line(self, name: str) -> str:
+        return (
+            f"{name:<34}{self.found / max(1, self.demanded):>8.2f}{self.found / max(1, self.made):>11.2f}"
+            f"{self.found:>7}/{self.demanded:<4}{1000 * self.seconds:>8.0f} ms"
+        )
+
+
+def matched(overlaps: NDArray[np.float64]) -> int:
+    """How many rows have a column of their own with an overlap of MATCH_IOU and more."""
+    from scipy.optimize import linear_sum_assignment
+
+    good = overlaps >= MATCH_IOU
+    return int(good[linear_sum_assignment(-good.astype(float))].sum()) if overlaps.size else 0
+
+
+def box_overlaps(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    from pipeline.tracking.association import iou_xyxy
+
+    return iou_xyxy(*(np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b)))
+
+
+def cars(network: deeplab.DeepLab, folder: Path) -> Result:
+    found = demanded = made = 0
+    seconds = 0.0
+    images = sorted((folder / "image_2").glob("*.png"))
+    for path in images:
+        started = time.perf_counter()
+        instances = network.segment([View(np.asarray(cv2.imread(str(path)), np.uint8))])[0]
+        seconds += time.perf_counter() - started
+        boxes = [np.array(bbox_xywh(each.mask)) for each in instances if each.class_id == 2]
+        boxes = [np.concatenate([box[:2], box[:2] + box[2:]]) for box in boxes]
+        labels = [each for each in read_labels(folder / "label_2" / f"{path.stem}.txt") if each.type in ("Car", "Van")]
+        high = [each.bbox_xyxy for each in labels if each.bbox_xyxy[3] - each.bbox_xyxy[1] >= MIN_HEIGHT]
+        low = [each.bbox_xyxy for each in labels if each.bbox_xyxy[3] - each.bbox_xyxy[1] < MIN_HEIGHT]
+        # What matches a car too small to be demanded is not held against anyone.
+        ignored = [box for box in boxes if low and box_overlaps([box], low).max() >= MATCH_IOU]
+        found += matched(box_overlaps(high, boxes))
+        demanded, made = demanded + len(high), made + len(boxes) - len(ignored)
+    return Result(found, demanded, made, seconds / len(images))
+
+
+def polygons(network: deeplab.DeepLab, folder: Path) -> tuple[float, int]:
+    """Mean IoU of what is said to be of a class with all of its polygons, over images and classes; and how many."""
+    overlaps = []
+    for path in sorted(folder.rglob("*.jpg")):
+        image = np.asarray(cv2.imread(str(path)), np.uint8)
+        truth: dict[str, NDArray[np.uint8]] = {}
+        for line in next(folder.rglob(f"{path.stem}.txt")).read_text().splitlines():
+            number, *numbers = line.split()
+            if name := COCO_TO_VOC.get(int(number)):
+                points = (np.array(numbers, float).reshape(-1, 2) * image.shape[1::-1]).astype(np.int32)
+                cv2.fillPoly(truth.setdefault(name, np.zeros(image.shape[:2], np.uint8)), [points], 1)
+        instances = network.segment([View(image)])[0] if truth else []
+        for name, mask in truth.items():
+            mine = [each.mask for each in instances if each.class_id == VOC.index(name)]
+            union = np.any(mine, axis=0) if mine else np.zeros(mask.shape, bool)
+            overlaps.append(np.count_nonzero(union & (mask > 0)) / np.count_nonzero(union | (mask > 0)))
+    return float(np.mean(overlaps)), len(overlaps)
+
+
+def connected_pieces(view: View) -> list[Instance]:
+    """The baseline of "geometric": what is joined in depth and stands between 0.2 and 2.5 m above the ground."""
+    if view.depth is None or view.camera_matrix is None:
+        return []
+    k, (h, w) = view.camera_matrix, view.depth.shape
+    v, u = np.mgrid[:h, :w]
+    points = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones((h, w))], 2) * view.depth[..., None]
+    plane = fit_ground_plane(points[::5, ::5].reshape(-1, 3), view.gravity, inverse_depth_noise=0.012)
+    if plane is None:
+        return []
+    height = plane.height(points)
+    standing = np.isfinite(height) & (height > 0.2) & (height < 2.5) & (view.depth < 16)
+    labels, _ = surface_components(view.depth, standing, float(k[0, 0]))
+    sizes = np.bincount(labels[standing])
+    return [Instance(labels == each, 1, 1.0) for each in np.flatnonzero(sizes >= MIN_VISIBLE_PIXELS)]
+
+
+def street(
+    segment: Callable[[View], Iterable[Instance]], moments: list[tuple[View, list[NDArray[np.bool_]]]]
+) -> Result:
+    found = demanded = made = 0
+    started, seconds = 0.0, 0.0
+    for view, objects in moments:
+        started = time.perf_counter()
+        masks = [each.mask for each in segment(view) if each.confidence >= CONFIDENCE]
+        seconds += time.perf_counter() - started
+        overlaps = [[np.count_nonzero(a & b) / np.count_nonzero(a | b) for b in masks] for a in objects]
+        found += matched(np.array(overlaps).reshape(len(objects), len(masks)))
+        demanded, made = demanded + len(objects), made + len(masks)
+    return Result(found, demanded, made, seconds / len(moments))
+
+
+def filmed(frames: Iterable[int], seed: int) -> list[tuple[View, list[NDArray[np.bool_]]]]:
+    film = _Camera(seed, "VGA")
+    camera, moments = film.rectifier.camera, []
+    for index in frames:
+        left, right, truth = film.film(index)
+        left, right = film.rectifier.rectify(left, right)
+        depth = disparity_to_depth(SemiGlobalMatcher.for_camera(camera).match(left, right), camera)
+        axes, centre = film.scene.rig_pose(index / FPS)
+        instances = Stage(film.scene, index / FPS).picture(film.eyes[0], axes, centre).instances
+        instances = cv2.remap(instances, *film.maps, interpolation=cv2.INTER_NEAREST)
+        masks = [instances == each["object_id"] for each in truth["objects"]]
+        view = View(left, depth, camera.matrix, np.array(truth["gravity"]))
+        moments.append((view, [mask for mask in masks if np.count_nonzero(mask) >= MIN_VISIBLE_PIXELS]))
+    return moments
+
+
+def main(data: Path, models: Path) -> None:
+    print(f"{'':<34}{'recall':>8}{'precision':>11}{'found':>9}{'a frame':>14}")
+    network = deeplab.DeepLab(ROAD, (models,))
+    whole = mock.patch.object(deeplab, "tiles", lambda long, _short: [(0, long)])
+    with whole:
+        baseline = cars(network, data / "kitti_object")
+    tiled = cars(network, data / "kitti_object")
+    print(baseline.line("kitti_object cars, one pass"))
+    print(tiled.line("kitti_object cars, deeplab"))
+    print(f"{'ratio to one pass':<34}{tiled.found / max(1, baseline.found):>8.2f}")
+    everything = tuple(ClassSpec(number, name) for number, name in enumerate(VOC[1:], start=1))
+    network = deeplab.DeepLab(everything, (models,))
+    with whole:
+        once = polygons(network, data / "coco8" / "coco8-seg")
+    overlap, count = polygons(network, data / "coco8" / "coco8-seg")
+    print(f"\n{f'coco8, mean IoU of {count} classes':<34}{overlap:>8.3f}   (one pass: {once[0]:.3f})")
+    moments = filmed(range(3, 60, 14), 7) + filmed(range(10, 60, 20), 3)
+    geometric = Geometric(CLASSES)
+    print()
+    baseline = street(connected_pieces, moments)
+    ours = street(lambda view: geometric.segment([view])[0], moments)
+    print(baseline.line("street, connected depth"))
+    print(ours.line("street, geometric"))
+    ratio = (ours.found / max(1, ours.made)) / max(1e-9, baseline.found / max(1, baseline.made))
+    print(f"{'ratio to connected depth':<34}{ours.found / max(1, baseline.found):>8.2f}{ratio:>11.2f}")
+
+
+if __name__ == "__main__":
+    arguments = [Path(each) for each in sys.argv[1:]]
+    main(
+        arguments[0] if arguments else Path(os.environ.get("FOVEA_TEST_DATA") or "../shared/data"),
+        arguments[1] if len(arguments) > 1 else Path(os.environ.get("FOVEA_MODELS_DIR") or "../shared/weights"),
+    )
