@@ -167,6 +167,22 @@ def check_hashes(root: Path) -> int:
     return len(listed)
 
 
+def check_accessibility(page, *addresses: str) -> None:
+    """axe finds nothing serious, in light and dark."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = []
+    for address in addresses:
+        page.goto(address)
+        page.locator("h1").first.wait_for(state="attached")
+        for theme in ("light", "dark"):
+            page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+            page.wait_for_timeout(250)  # colours fade in
+            for violation in axe.run(page).response["violations"]:
+                if violation["impact"] in ("serious", "critical"):
+                    found.append((address, theme, violation["id"], violation["nodes"][0]["html"]))
+    assert found == []
+
+
 @pytest.fixture(scope="module")
 def fovea(tmp_path_factory, street):
     fovea = Fovea(tmp_path_factory.mktemp("main-job"))
@@ -201,14 +217,14 @@ def page(fovea):
 
 def test_a_recording_becomes_a_training_dataset(fovea, page, tmp_path):
     person = MainJob(page, fovea.address)
-    person.make_dataset("Street corner", fovea.home / "recordings" / "street")
+    dataset = person.make_dataset("Street corner", fovea.home / "recordings" / "street")
     person.scan()
     person.prepare()
-    person.run_job("First look")
+    job = person.run_job("First look")
     frames, listed = person.review_every_frame()
     assert frames == 8
     assert listed > 0
-    person.export("Street 1")
+    export = person.export("Street 1")
     kitti, coco = (
         person.download("Download KITTI", tmp_path / "kitti"),
         person.download("Download COCO", tmp_path / "coco"),
@@ -225,3 +241,27 @@ def test_a_recording_becomes_a_training_dataset(fovea, page, tmp_path):
     (recording,) = lineage["recordings"]
     source = next((fovea.home / "recordings" / "street").glob("*.svo2"))
     assert recording["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+    review = job.replace("/jobs/", "/review/") + "/"
+    new_job, new_export = f"{fovea.address}/jobs/create", f"{fovea.address}/training-datasets/create?job={job[-36:]}"
+    check_accessibility(page, fovea.address, dataset, f"{dataset}/classes", new_job, job, review, new_export, export)
+
+
+def test_a_sequence_of_images_is_chosen_as_a_folder_and_a_file_is_taken_to_the_job_form(fovea, page, data_folder):
+    recordings = fovea.home / "recordings"
+    shutil.copytree(data_folder / "kitti_vo00", recordings / "kitti_vo00")
+    page.goto(f"{fovea.address}/datasets/create")
+    page.get_by_role("button", name="Browse…").click()
+    page.locator(f'.browser-entry[data-path="{recordings}"]').click()
+    sequence = page.locator(f'.browser-entry[data-path="{recordings / "kitti_vo00"}"]')
+    sequence.focus()
+    page.keyboard.press("Enter")
+    assert sequence.get_attribute("aria-selected") == "true"
+    page.get_by_role("button", name="Use this folder").click()
+    assert page.get_by_label("Source folder").input_value() == str(recordings / "kitti_vo00")
+
+    page.goto(f"{fovea.address}/datasets/browse?path={recordings}")
+    page.locator(f'.browser-entry[data-path="{recordings / "kitti_vo00"}"]').click()
+    page.get_by_role("link", name="New job").click()
+    page.wait_for_url("**/jobs/create?*")
+    assert page.locator("#id_input_paths").input_value() == str(recordings / "kitti_vo00")
