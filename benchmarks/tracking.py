@@ -6,7 +6,7 @@ FOLDER (default: FOVEA_TEST_DATA or ../shared/data) holds mot15, mot17_frcnn and
 TrackEval (`pip install --no-deps trackeval`), MotChallenge2DBox with its preprocessing, class pedestrian; HOTA is the
 mean over alpha. Boxes smaller than 100 px² or wider than 1.6 times their height are left out, as the authors do.
 The speed is that of `update` alone, detections in memory, best of several runs that take turns, against an
-implementation with an object per track, as the authors wrote theirs (`byte_track_per_object`; somewhat faster than
+implementation with an object per track, as the authors wrote theirs (`_byte_track_per_object`; somewhat faster than
 theirs), and against the packages `bytetracker` (the authors' code; wants torch and lap) and `trackers` where they are
 installed. In brackets: how many times as fast we are. Exits with 1 where a number is missed: each metric within 0.01,
 and, where the authors' code is installed, 5 times its frame rate over all sequences.
@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.byte_track_per_object import PerObjectByteTracker
+from benchmarks._byte_track_per_object import PerObjectByteTracker
 from pipeline.tracking.byte_track import ByteTracker
 
 Frames = list[tuple[NDArray[np.float64], NDArray[np.float64]]]

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("trackeval", reason="TrackEval is not installed: pip install --no-deps trackeval")
 
 from benchmarks import tracking
-from benchmarks.byte_track_per_object import PerObjectByteTracker
+from benchmarks._byte_track_per_object import PerObjectByteTracker
 
 
 @pytest.fixture
