@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from core.paths import PathError, resolve_stored
+from core.paths import PathError, resolve_allowed, resolve_stored
 from core.work import Lease, Outcome, runner
 from labeling.datasets.calibrations import adopt_found
 from labeling.datasets.copying import Beat, DiskFullError, bring, digest, remove
@@ -98,6 +98,8 @@ def _discover(lease: Lease[Operation]) -> None:
     """One commit: a row for each recording found, and the list of those to look into (new, changed, back again)."""
     operation = lease.row
     root = Path(operation.parameters["path"])
+    if resolve_allowed(root) != root:  # checked when it was asked for, and swapped since
+        raise PathError("path", f"{root.name} has been replaced by a link since the scan was started.")
     findings, beat = Findings(), Beat(lease.beat)
     found: dict[str, tuple[int, int]] = {}
     for path in find_recordings(root, findings):

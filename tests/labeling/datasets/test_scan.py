@@ -180,3 +180,17 @@ def test_a_folder_with_images_beside_recordings_hides_none_of_them(scan, dataset
     scan()
     assert set(dataset.files.values_list("kind", flat=True)) == {"images", "svo2"}
     assert DatasetFile.objects.get(kind="svo2").frame_count == 12
+
+
+def test_a_folder_that_was_swapped_for_a_link_after_it_was_checked_is_not_searched(
+    client, dataset, recordings, finish, svo2, tmp_path
+):
+    folder = recordings / "drive"
+    folder.mkdir()
+    operation = client.post(f"/api/v1/datasets/{dataset.pk}/scan", {"path": str(folder)}).json()["id"]
+    folder.rmdir()
+    svo2.rename(tmp_path / "secret.svo2")
+    folder.symlink_to(tmp_path)
+    done = finish(operation)
+    assert done.status == "failed"
+    assert not dataset.files.exists()

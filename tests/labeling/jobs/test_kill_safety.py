@@ -41,7 +41,7 @@ class Killing:
         """A new job, over the API: an interpreter of its own would take seconds to start."""
         parameters = {"segmenter": "geometric", "confidence_threshold": 0.2}
         body = {"input_paths": [str(self.recording)], **parameters, "start": True}
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310
             f"{self.fovea.address}/api/v1/jobs/create",
             data=json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
