@@ -158,7 +158,6 @@ def export(arguments: argparse.Namespace, *, include_masks: bool = True) -> dict
     from core import work
     from labeling.jobs.models import ProcessingJob
     from training import services
-    from training.models import TrainingDataset
 
     work.hint = lambda *_: None
     start = time.perf_counter()
