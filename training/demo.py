@@ -24,7 +24,6 @@ from training.models import TrainingDataset
 EMAIL = "admin@localhost.localdomain"
 NAME = "Street corner"
 FRAMES = 60
-BOX_COLUMNS = ("location_x", "location_y", "location_z", "height_m", "width_m", "length_m", "rotation_y")
 
 
 def recordings_folder() -> Path:
@@ -136,7 +135,7 @@ def _predicted(job: ProcessingJob) -> dict[int, list[PredictedBox]]:
         index: [] for index in job.frames.values_list("source_index", flat=True)
     }
     located = Detection.objects.filter(job=job, location_z__isnull=False)
-    columns = ("frame__source_index", "label_class__name", "track__number", *BOX_COLUMNS)
+    columns = ("frame__source_index", "label_class__name", "track__number", *Detection.BOX_COLUMNS)
     for index, class_name, track, *box in located.values_list(*columns).iterator():
         predicted[index].append(PredictedBox(box, class_name, track))
     return predicted

@@ -16,10 +16,7 @@ from pipeline.storage.journal import Commit
 from pipeline.storage.records import BoxRecord, DetectionRecord, FrameRecord, TrackRecord
 
 BATCH = 500
-BOX_FIELDS = (
-    "location_x", "location_y", "location_z", "height_m", "width_m", "length_m", "rotation_y", "truncated", "occluded",
-    "points_used",
-)  # fmt: skip
+BOX_FIELDS = (*Detection.BOX_COLUMNS, "truncated", "occluded", "points_used")
 
 
 def frame_id(sequence_id: uuid.UUID, number: int) -> uuid.UUID:

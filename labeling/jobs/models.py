@@ -185,6 +185,9 @@ class Detection(VersionedModel):
         LEFT = "left"
         RIGHT = "right"
 
+    BOX_COLUMNS = ("location_x", "location_y", "location_z", "height_m", "width_m", "length_m", "rotation_y")
+    """The 3D box, in the order of `pipeline.geometry.boxes3d`."""
+
     job = models.ForeignKey(ProcessingJob, on_delete=models.CASCADE, related_name="detections")
     frame = models.ForeignKey(Frame, on_delete=models.CASCADE, related_name="detections")
     camera = models.CharField(max_length=5, choices=Camera, default=Camera.LEFT)
