@@ -17,9 +17,9 @@ def small(settings):
     settings.UPLOAD_MAX_BYTES = 10 * LIMIT
 
 
-def ask(method, size, content_type=b"application/json", told=True):
-    """(messages sent, bytes taken) for a request without credentials."""
-    headers = [(b"host", b"localhost"), (b"content-type", content_type)]
+def ask(method, size, content_type=b"application/json", told=True, credentials=()):
+    """(messages sent, bytes taken) for a request, without credentials unless given as headers."""
+    headers = [(b"host", b"localhost"), (b"content-type", content_type), *credentials]
     headers += [(b"content-length", str(size).encode())] if told else []
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
@@ -64,3 +64,31 @@ def test_smaller_bodies_and_parts_of_uploads_pass(size, content_type):
 def test_a_part_of_an_upload_is_no_larger_than_an_upload():
     [start, _], taken = ask("PATCH", 11 * LIMIT, b"application/offset+octet-stream")
     assert (start["status"], taken) == (413, 0)
+
+
+UPLOAD = b"application/offset+octet-stream"
+COOKIE = (b"cookie", b"csrftoken=a; sessionid=abc")
+KEY = (b"authorization", b"Bearer fov_a_b")
+
+
+@pytest.fixture
+def anonymous_limit(monkeypatch):
+    monkeypatch.setattr("core.body_limit.ANONYMOUS_MAX_BYTES", 2 * LIMIT)
+
+
+def test_a_large_part_of_an_upload_by_nobody_is_refused_unread(anonymous_limit):
+    for credentials in ([], [(b"cookie", b"csrftoken=a")]):
+        [start, body], taken = ask("PATCH", 5 * LIMIT, UPLOAD, credentials=credentials)
+        assert (start["status"], taken) == (401, 0)
+        assert json.loads(body["body"])["code"] == "not_authenticated"
+
+
+def test_a_large_part_of_untold_length_by_nobody_is_cut_off(anonymous_limit):
+    sent, taken = ask("PATCH", 5 * LIMIT, UPLOAD, told=False)
+    assert (sent, taken) == ([], 2 * LIMIT + 100)
+
+
+@pytest.mark.parametrize("credentials", [[COOKIE], [(b"cookie", b"a=b"), COOKIE], [KEY]])
+def test_who_shows_a_session_or_a_key_may_send_it(anonymous_limit, credentials):
+    sent, taken = ask("PATCH", 5 * LIMIT, UPLOAD, credentials=credentials)
+    assert (sent[0]["status"], taken) == (401, 5 * LIMIT)  # these are not valid, which the view finds
