@@ -44,14 +44,16 @@ _IN_FRONT_M: Final = 0.3
 _BESIDE_PX: Final = (4, 8, 14, 20)
 _HIDDEN_SHARE: Final = 0.3
 """How far beside a mask something nearer is looked for, and along which share of its height it must be found."""
+_FAILURES: Final = (cv2.error, ArithmeticError, ValueError, IndexError)
+"""What the numbers of one frame may make a fit die of (a singular matrix is a ValueError): the others go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
     """A BoxRecord for every detection and a label_2 file for every frame.
 
-    A detection without a box (no depth, too few points, camera not metric) says why in `reason`, and has KITTI's values
-    for "unknown" in its label: dimensions -1, location -1000, rotation -10, alpha -10, occluded 3.
+    A detection without a box (no depth, too few points, a fit that failed, camera not metric) says why in `reason`, and
+    has KITTI's values for "unknown" in its label: dimensions -1, location -1000, rotation -10, alpha -10, occluded 3.
     `truncated` is the share of the projected box outside the image; without a box 0. `occluded` is 0, 1 or 2 by the
     share of the box's image where something nearer was measured.
 
@@ -113,7 +115,11 @@ class _Worker:
         except SequenceFileError as problem:
             depth, error = None, str(problem)
         down = None if frame.gravity is None else np.array(frame.gravity, dtype=np.float64)
-        ground = self._ground(depth, down) if detections else None
+        ground = None
+        try:
+            ground = self._ground(depth, down) if detections else None
+        except _FAILURES as problem:
+            error = f"Frame {frame.number}: the ground could not be fitted: {problem}."
         boxes, labels = [], []
         for detection in detections:
             box = self._box(detection, frame, depth, down, ground)
@@ -141,31 +147,36 @@ class _Worker:
         down: NDArray[np.float64] | None,
         ground: Plane | None,
     ) -> BoxRecord:
-        def without(reason: str, points: int = 0) -> BoxRecord:
-            return BoxRecord(
-                detection.number,
-                detection.instance,
-                occluded=UNKNOWN_OCCLUSION,
-                points_used=points,
-                score=detection.confidence,
-                reason=reason,
-            )
-
         if not self._camera.metric:
-            return without("The camera is not calibrated: there are no metres.")
+            return _without(detection, "The camera is not calibrated: there are no metres.")
         if depth is None:
-            return without("The frame has no depth.")
+            return _without(detection, "The frame has no depth.")
+        try:
+            return self._fitted(detection, frame, depth, down, ground)
+        except _FAILURES as problem:
+            return _without(detection, f"The box could not be fitted: {problem}.")
+
+    def _fitted(
+        self,
+        detection: DetectionRecord,
+        frame: FrameRecord,
+        depth: Depth,
+        down: NDArray[np.float64] | None,
+        ground: Plane | None,
+    ) -> BoxRecord:
         mask = decode(detection.rle)
         if mask.shape != depth.shape:
-            return without("The mask does not have the size of the image.")
+            return _without(detection, "The mask does not have the size of the image.")
         points = back_project(depth, self._camera, without_rim(mask))
         if len(points) < self._stage.min_points:
-            return without("Too few pixels of the mask have a depth.", len(points))
+            return _without(detection, "Too few pixels of the mask have a depth.", len(points))
         up = np.array([0.0, -1.0, 0.0]) if down is None else -down
         size, noise = self._sizes.get(detection.class_id), _SURFACE_NOISE_PX * self._per_pixel
         box = fit_box(points, up, size, ground, self._stage.min_points, noise, hidden_side(mask, depth))
         if box is None:
-            return without("Too few points remain once the background is taken away.", len(points))
+            return _without(detection, "Too few points remain once the background is taken away.", len(points))
+        if not np.isfinite(box.row).all():
+            return _without(detection, "The box could not be fitted: it is not finite.", len(points))
         return self._record(detection, frame, box, mask, depth, down)
 
     def _record(
@@ -190,6 +201,17 @@ class _Worker:
             points_used=box.points_used,
             score=detection.confidence,
         )
+
+
+def _without(detection: DetectionRecord, reason: str, points: int = 0) -> BoxRecord:
+    return BoxRecord(
+        detection.number,
+        detection.instance,
+        occluded=UNKNOWN_OCCLUSION,
+        points_used=points,
+        score=detection.confidence,
+        reason=reason,
+    )
 
 
 def without_rim(mask: Mask) -> Mask:

@@ -82,7 +82,10 @@ class Segmentation:
                 share = (time.perf_counter() - started) / len(batch)
                 for (frame, _, _), (instances, error) in zip(batch, found, strict=True):
                     started = time.perf_counter()
-                    records = self._written(context, pool, frame, instances)
+                    try:
+                        records = self._written(context, pool, frame, instances)
+                    except _FAILURES as problem:
+                        records, error = [], f"The masks of frame {frame.number} cannot be written: {problem}."
                     elapsed = share + time.perf_counter() - started
                     yield Commit(frame.number + 1, [each.to_json() for each in records], {}, elapsed, error)
 

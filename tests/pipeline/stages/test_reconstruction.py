@@ -1,12 +1,15 @@
 import json
 import math
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from pipeline.geometry.box_fit import fit_box
 from pipeline.geometry.boxes3d import iou_3d, level_rotation
 from pipeline.geometry.kitti import read_labels
+from pipeline.geometry.plane import fit_ground_plane
 from pipeline.segmentation.base import ClassSpec
 from pipeline.segmentation.rle import bbox_xywh
 from pipeline.stages.base import StageContext
@@ -185,3 +188,49 @@ def test_an_object_is_hidden_where_something_nearer_or_the_border_ends_it():
     depth[:, 30:40] = 3.0
     assert hidden_side(mask, depth) == 0
     assert hidden_side(np.roll(mask, -40, axis=1), np.full((60, 100), 6.0, np.float32)) == -1
+
+
+FAILURES = [np.linalg.LinAlgError("Singular matrix"), cv2.error("bad size"), FloatingPointError("underflow")]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_fit_that_fails_costs_one_detection_its_box(tmp_path, monkeypatch, failure):
+    depth, mask = ray_cast(TRUTH)
+    failures = [failure]
+
+    def fit(*arguments):
+        if failures:
+            raise failures.pop()
+        return fit_box(*arguments)
+
+    monkeypatch.setattr("pipeline.stages.reconstruction.fit_box", fit)
+    context = sequence(tmp_path, [(depth, [mask, mask])])
+    (commit,) = run(context)
+    failed, fitted = read_boxes(context.layout)
+    assert commit.error == fitted.reason == ""
+    assert failed.location is None
+    assert failed.reason == f"The box could not be fitted: {failure}."
+    assert fitted.location is not None
+    assert [label.location[2] for label in read_labels(context.layout.label(0))] == pytest.approx(
+        [-1000, fitted.location[2]], abs=0.006
+    )
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_ground_fit_that_fails_is_that_frames_error(tmp_path, monkeypatch, failure):
+    depth, mask = ray_cast(TRUTH)
+    near = np.where(depth < 20, depth, np.nan).astype(np.float32)
+
+    def fit(points, *arguments, **options):
+        if points[:, 2].max() < 20:
+            raise failure
+        return fit_ground_plane(points, *arguments, **options)
+
+    monkeypatch.setattr("pipeline.stages.reconstruction.fit_ground_plane", fit)
+    context = sequence(tmp_path, [(depth, [mask]), (near, [mask]), (depth, [mask])])
+    assert [commit.error for commit in run(context)] == [
+        "",
+        f"Frame 1: the ground could not be fitted: {failure}.",
+        "",
+    ]
+    assert [box.reason for box in read_boxes(context.layout)] == ["", "", ""]

@@ -8,6 +8,7 @@ from pycocotools import mask as coco
 
 from pipeline.errors import SegmenterUnavailableError
 from pipeline.segmentation import rle
+from pipeline.segmentation.geometric import Geometric
 from pipeline.simulation.render import Eye, Stage
 from pipeline.simulation.scene import CLASSES, street_corner
 from pipeline.stages.base import StageContext
@@ -155,3 +156,37 @@ def test_an_empty_sequence_leaves_an_empty_summary(tmp_path, shots):
     journal_path(context.layout, "extraction").write_text("")
     assert run(Segmentation("geometric"), context) == []
     assert json.loads(context.layout.detections.read_text())["frames"] == []
+
+
+FAILURES = [np.linalg.LinAlgError("Singular matrix"), cv2.error("bad size"), FloatingPointError("underflow")]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_segmenter_that_fails_on_a_frame_loses_that_frame_only(done, tmp_path, shots, monkeypatch, failure):
+    segment = Geometric.segment
+
+    def failing(self, views):
+        if any(np.array_equal(view.image, shots[1][0]) for view in views):
+            raise failure
+        return segment(self, views)
+
+    monkeypatch.setattr(Geometric, "segment", failing)
+    commits = run(Segmentation("geometric"), extracted(tmp_path, shots))
+    assert commits[1].error == f"Frame 1 could not be segmented: {failure}."
+    assert commits[1].records == []
+    others = [0, 2, 3, 4]
+    assert [commits[at].records for at in others] == [done[1][at].records for at in others]
+
+
+def test_masks_that_cannot_be_encoded_lose_that_frame_only(done, tmp_path, shots, monkeypatch):
+    encode, failures = rle.encode, [cv2.error("bad size")]
+
+    def failing(mask):
+        if failures:
+            raise failures.pop()
+        return encode(mask)
+
+    monkeypatch.setattr(rle, "encode", failing)
+    commits = run(Segmentation("geometric"), extracted(tmp_path, shots))
+    assert (commits[0].records, commits[0].error) == ([], "The masks of frame 0 cannot be written: bad size.")
+    assert [commit.records for commit in commits[1:]] == [commit.records for commit in done[1][1:]]
