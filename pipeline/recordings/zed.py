@@ -26,15 +26,22 @@ from pipeline.stereo.calibration import CameraIntrinsics, StereoCalibration
 
 OPEN_TIMEOUT_S: Final = 120.0  # the first run of a neural depth mode optimises its network
 FRAME_TIMEOUT_S: Final = 30.0
+TIMEOUTS_ALLOWED: Final = 5
+"""Frames of a recording the SDK may hang on: each costs its time limit and the opening of another process."""
 LARGEST_HEADER: Final = 1 << 20
+
+
+class _NoAnswerError(RecordingError):
+    """The SDK hangs; its process was ended."""
 
 
 class ZedRecording:
     """An SVO or SVO2 file through `pyzed.sl`: rectified images, and depth in metres with NaN where unknown.
 
     Where the file is an SVO2 that can be walked without the SDK, its frames are counted that way and every inertial row
-    is given; otherwise the SDK's own count stands and there is one inertial row per frame. Raises RecordingError if the
-    SDK refuses the file, dies, or does not answer in time.
+    is given; otherwise the SDK's own count stands and there is one inertial row per frame. A frame the SDK hangs on is
+    left out, `timeouts_allowed` times. Raises RecordingError if the SDK refuses the file, dies, does not open it in
+    time, or hangs more often.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class ZedRecording:
         depth_mode: str = "NEURAL",
         open_timeout_s: float = OPEN_TIMEOUT_S,
         frame_timeout_s: float = FRAME_TIMEOUT_S,
+        timeouts_allowed: int = TIMEOUTS_ALLOWED,
     ) -> None:
         self.path = path
         self._request = {
@@ -55,6 +63,7 @@ class ZedRecording:
             "depth_mode": depth_mode,
         }
         self._open_timeout_s, self._frame_timeout_s = open_timeout_s, frame_timeout_s
+        self._timeouts_left = timeouts_allowed
         self._process: subprocess.Popen[bytes] | None = None
         self._description = self._start()
         try:
@@ -128,7 +137,7 @@ class ZedRecording:
 
     def frames(self, indices: Iterable[int] | None = None) -> Iterator[StereoFrame]:
         for index in range(self.metadata.frame_count) if indices is None else indices:
-            document, arrays = self._ask({"command": "frame", "index": index}, self._frame_timeout_s)
+            document, arrays = self._ask_of_frame("frame", index)
             if document["readable"]:
                 left, right, *depth = arrays
                 yield StereoFrame(index, document["timestamp_ns"], left, right, depth[0] if depth else None)
@@ -141,7 +150,7 @@ class ZedRecording:
                 yield from recording.imu()
             return
         for index in range(self.metadata.frame_count):
-            row, _ = self._ask({"command": "imu", "index": index}, self._frame_timeout_s)
+            row, _ = self._ask_of_frame("imu", index)
             if row["readable"]:
                 orientation = row["orientation"]
                 yield ImuSample(
@@ -150,6 +159,18 @@ class ZedRecording:
                     tuple(row["angular_velocity"]),
                     tuple(orientation) if orientation else None,
                 )
+
+    def _ask_of_frame(self, command: str, index: int) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+        """The answer; that of an unreadable frame where the SDK hangs and still may."""
+        if self._process is None:
+            self._start()  # here, so that a file that no longer opens in time is not taken for a frame
+        try:
+            return self._ask({"command": command, "index": index}, self._frame_timeout_s)
+        except _NoAnswerError:
+            if self._timeouts_left == 0:
+                raise
+            self._timeouts_left -= 1
+            return {"readable": False}, []
 
     def _ask(self, request: dict[str, Any], timeout_s: float) -> tuple[dict[str, Any], list[NDArray[Any]]]:
         """One request and its answer; after a failure the next request starts a new process."""
@@ -167,7 +188,7 @@ class ZedRecording:
             arrays = [self._array(description, deadline) for description in document.get("arrays", ())]
         except TimeoutError as error:
             self._kill()
-            raise RecordingError(f"{self.path.name}: the ZED SDK did not answer within {timeout_s:g} s.") from error
+            raise _NoAnswerError(f"{self.path.name}: the ZED SDK did not answer within {timeout_s:g} s.") from error
         except (BrokenPipeError, EOFError, ValueError) as error:
             code = self._kill()
             raise RecordingError(f"{self.path.name}: the ZED SDK ended unexpectedly (exit code {code}).") from error

@@ -116,6 +116,33 @@ def test_a_crash_in_the_middle_is_an_error_and_not_the_end_of_the_program(svo, s
         assert [frame.index for frame in recording.frames([4])] == [4]
 
 
+def test_a_frame_the_sdk_hangs_on_is_left_out(svo, sdk):
+    sdk("5.3", "hang-once")
+    with ZedRecording(svo, frame_timeout_s=2) as recording:
+        frames = [(frame.index, int(frame.left[0, 0, 0])) for frame in recording.frames()]
+        assert frames == [(0, 0), (1, 10), (3, 30), (4, 40)]
+        assert [row.timestamp_ns for row in recording.imu()] == [1000, 1001, 1003, 1004]
+
+
+def test_an_sdk_that_hangs_on_frame_after_frame_is_given_up(svo, sdk):
+    sdk("5.3", "hang-later")
+    with ZedRecording(svo, frame_timeout_s=1, timeouts_allowed=1) as recording:
+        frames = recording.frames()
+        assert [next(frames).index, next(frames).index] == [0, 1]
+        with pytest.raises(RecordingError, match="did not answer within 1 s"):
+            next(frames)
+
+
+def test_a_file_that_no_longer_opens_in_time_is_no_frame_to_leave_out(svo, sdk, monkeypatch):
+    sdk("5.3", "hang-once")
+    with ZedRecording(svo, frame_timeout_s=2) as recording:
+        assert list(recording.frames([2])) == []
+        monkeypatch.setenv("FAKE_ZED_FAULT", "hang")
+        monkeypatch.setattr(recording, "_open_timeout_s", 1)
+        with pytest.raises(RecordingError, match="did not answer within 1 s"):
+            list(recording.frames([3]))
+
+
 def test_the_sdk_is_chosen_first_where_it_is_installed(svo, sdk):
     assert not sdk_available()
     sdk()

@@ -1,6 +1,7 @@
 """The part of `pyzed.sl` the reader uses, with the signatures of the real one; `FAKE_ZED_API` is "4.0", "4.2" or "5.3".
 
-`FAKE_ZED_FAULT` makes it misbehave as the real one was seen to: "hang", "crash", "refuse", "corrupt" (frame 2).
+`FAKE_ZED_FAULT` makes it misbehave as the real one was seen to: "hang", "crash", "refuse", "corrupt" (frame 2),
+"hang-once" (frame 2), "hang-later" (from frame 2 on), "crash-later" (frame 3).
 """
 
 import enum
@@ -124,6 +125,8 @@ class Camera:
         self._frame, self._at = self._at, self._at + 1
         if FAULT == "corrupt" and self._frame == 2:
             return ERROR_CODE.CORRUPTED_FRAME if API >= (4, 2) else ERROR_CODE.FAILURE
+        if (FAULT == "hang-once" and self._frame == 2) or (FAULT == "hang-later" and self._frame >= 2):
+            time.sleep(600)
         if FAULT == "crash-later" and self._frame == 3:
             os.abort()
         return ERROR_CODE.SUCCESS
