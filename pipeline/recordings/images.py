@@ -38,6 +38,23 @@ def list_images(folder: Path) -> list[Path]:
     return sorted((path for path in files if path.is_file()), key=natural_key)
 
 
+def refuse_links_outside(folder: Path, files: Iterable[Path]) -> None:
+    """Raise RecordingError if one of `files`, all in the recording `folder`, is really outside the folder's parent.
+
+    Who may open a recording may not thereby read whatever a link in it leads to; to its neighbours a link may lead, as
+    those of a split into sequences do.
+    """
+    root = folder.resolve().parent
+    for file in files:
+        try:
+            inside = file.resolve().is_relative_to(root)
+        except (OSError, RuntimeError):  # links in a circle
+            inside = False
+        if not inside:
+            name = file.relative_to(folder).as_posix()
+            raise RecordingError(f"{folder.name}: {name} is a link that leads out of the recording's folder.")
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) as displayed, from the header; of a file without its proper end only if it decodes all the same.
 
@@ -104,7 +121,7 @@ def measured_fps(times: Sequence[int], fallback: float) -> float:
 class ImagesRecording:
     """The images of one folder, one eye. Those that are broken, or of another size than most, are left out and counted.
 
-    Raises RecordingError if the folder holds no readable image.
+    Raises RecordingError if the folder holds no readable image, or a link that leads out of it.
     """
 
     def __init__(self, path: Path, *, fps: float = ASSUMED_FPS) -> None:
@@ -112,6 +129,7 @@ class ImagesRecording:
         if not path.is_dir():
             raise RecordingError(f"{path.name} is not a folder of images.")
         files = list_images(path)
+        refuse_links_outside(path, files)
         sizes: dict[Path, tuple[int, int]] = {}
         fault = ""
         for file in files:
@@ -153,6 +171,7 @@ class ImagesRecording:
 
     def frames(self, indices: Iterable[int] | None = None) -> Iterator[StereoFrame]:
         for index in range(len(self._files)) if indices is None else indices:
+            refuse_links_outside(self.path, (self._files[index],))
             try:
                 image = read_image(self._files[index])
             except RecordingError:

@@ -16,7 +16,15 @@ import numpy as np
 
 from pipeline.errors import CalibrationError, RecordingError
 from pipeline.recordings.base import ImuSample, RecordingMetadata, StereoFrame
-from pipeline.recordings.images import ASSUMED_FPS, image_size, list_images, measured_fps, read_image, times_of
+from pipeline.recordings.images import (
+    ASSUMED_FPS,
+    image_size,
+    list_images,
+    measured_fps,
+    read_image,
+    refuse_links_outside,
+    times_of,
+)
 from pipeline.stereo.calibration import StereoCalibration
 from pipeline.stereo.calibration_files import (
     find_calibration,
@@ -60,7 +68,7 @@ def image_folders(path: Path) -> tuple[Path, Path] | None:
 class StereoImagesRecording:
     """Pairs of images. A pair with a missing, broken or oddly sized image is left out, with a warning.
 
-    Raises RecordingError if the folder has none of the layouts or no readable pair.
+    Raises RecordingError if the folder has none of the layouts, no readable pair, or a link that leads out of it.
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class StereoImagesRecording:
         self._warnings: list[str] = []
         self._euroc = euroc_root(path)
         folders = image_folders(path)
+        refuse_links_outside(path, _described_by(path, self._euroc))
         if self._euroc is not None:
             pairs, single = _euroc_pairs(self._euroc)
         elif folders is not None:
@@ -80,6 +89,7 @@ class StereoImagesRecording:
             raise RecordingError(
                 f"{path.name} holds no stereo images: expected image_2 and image_3, cam0 and cam1, or left and right."
             )
+        refuse_links_outside(path, (file for pair in pairs for file in (pair.left, pair.right)))
         self._pairs, self._size = self._readable(self._equally_calibrated(pairs))
         if single:
             self._warnings.append(f"{path.name}: {single} images have no partner in the other eye and were left out.")
@@ -160,6 +170,7 @@ class StereoImagesRecording:
     def frames(self, indices: Iterable[int] | None = None) -> Iterator[StereoFrame]:
         for index in range(len(self._pairs)) if indices is None else indices:
             pair = self._pairs[index]
+            refuse_links_outside(self.path, (pair.left, pair.right))
             try:
                 left, right = read_image(pair.left), read_image(pair.right)
             except RecordingError:
@@ -200,6 +211,13 @@ class StereoImagesRecording:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _described_by(path: Path, euroc: Path | None) -> list[Path]:
+    """The files beside the images that a recording is read with, whether or not they exist."""
+    if euroc is not None:
+        return [euroc / part / name for part in ("cam0", "cam1", "imu0") for name in ("data.csv", "sensor.yaml")]
+    return [path / name for name in ("times.txt", "calib.txt", "calib_cam_to_cam.txt")] + [*path.glob("calib/*.txt")]
 
 
 def _named_pairs(path: Path, left: Path, right: Path) -> tuple[list[_Pair], int]:

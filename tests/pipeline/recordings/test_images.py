@@ -5,6 +5,7 @@ import pytest
 from pipeline.errors import RecordingError
 from pipeline.recordings.base import Recording
 from pipeline.recordings.images import ImagesRecording, natural_key
+from pipeline.recordings.opening import probe
 
 
 def save(path, value, size=(40, 30)):
@@ -84,3 +85,29 @@ def test_a_forged_header_of_a_huge_image_is_refused_before_decoding(tmp_path):
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
     with pytest.raises(RecordingError, match=r"bomb\.png is larger than the limit"):
         ImagesRecording(tmp_path)
+
+
+def test_a_link_that_leads_out_is_not_followed(tmp_path):
+    save(tmp_path / "private" / "secret.png", 9)
+    folder = tmp_path / "shared" / "walk"
+    for number in range(3):
+        save(folder / f"{number}.png", number)
+    with ImagesRecording(folder) as recording:
+        (folder / "1.png").unlink()
+        (folder / "1.png").symlink_to(tmp_path / "private" / "secret.png")
+        frames = recording.frames()
+        assert next(frames).index == 0
+        with pytest.raises(RecordingError, match=r"walk: 1.png is a link that leads out"):
+            next(frames)
+    with pytest.raises(RecordingError, match=r"walk: 1.png is a link that leads out"):
+        probe(folder)
+
+
+def test_a_link_to_a_neighbour_and_a_linked_folder_are_followed(tmp_path):
+    save(tmp_path / "shared" / "all" / "7.png", 7)
+    folder = tmp_path / "shared" / "walk"
+    folder.mkdir()
+    (folder / "0.png").symlink_to("../all/7.png")
+    (tmp_path / "link").symlink_to(folder)
+    with ImagesRecording(tmp_path / "link") as recording:
+        assert [int(frame.left[0, 0, 0]) for frame in recording.frames()] == [7]

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import RecordingError
 from pipeline.recordings.base import Recording
+from pipeline.recordings.opening import probe
 from pipeline.recordings.stereo_images import StereoImagesRecording
 from tests.pipeline.recordings.test_images import save
 
@@ -81,3 +82,49 @@ def test_a_listing_does_not_lead_out_of_its_folder(data_folder, tmp_path):
 def test_a_folder_without_layout_is_refused(tmp_path):
     with pytest.raises(RecordingError, match="holds no stereo images"):
         StereoImagesRecording(tmp_path)
+
+
+@pytest.fixture
+def kitti(tmp_path):
+    """A folder of two pairs, and a folder outside of what may be read."""
+    folder = tmp_path / "shared" / "00"
+    for number in range(2):
+        save(folder / "image_2" / f"{number}.png", number)
+        save(folder / "image_3" / f"{number}.png", 100 + number)
+    save(tmp_path / "private" / "1.png", 9)
+    (tmp_path / "private" / "times.txt").write_text("0 1")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["image_3/1.png", "image_2/1.png", "times.txt", "calib/1.txt"])
+def test_a_file_that_is_a_link_leading_out_is_not_followed(kitti, name):
+    file = kitti / name
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(exist_ok=True)
+    file.symlink_to(kitti.parents[1] / "private" / ("1.png" if name.endswith("png") else "times.txt"))
+    with pytest.raises(RecordingError, match=f"00: {name} is a link that leads out"):
+        probe(kitti)
+
+
+def test_a_folder_of_one_eye_that_is_a_link_leading_out_is_not_followed(kitti):
+    shutil.rmtree(kitti / "image_3")
+    (kitti / "image_3").symlink_to(kitti.parents[1] / "private")
+    with pytest.raises(RecordingError, match=r"00: image_3/1.png is a link that leads out"):
+        probe(kitti)
+
+
+def test_a_link_put_in_place_later_is_not_followed_either(kitti):
+    with StereoImagesRecording(kitti) as recording:
+        (kitti / "image_3" / "1.png").unlink()
+        (kitti / "image_3" / "1.png").symlink_to(kitti.parents[1] / "private" / "1.png")
+        frames = recording.frames()
+        assert next(frames).index == 0
+        with pytest.raises(RecordingError, match=r"00: image_3/1.png is a link"):
+            next(frames)
+
+
+def test_links_between_the_folders_of_a_recording_are_followed(kitti):
+    (kitti / "image_3" / "1.png").unlink()
+    (kitti / "image_3" / "1.png").symlink_to("../image_2/1.png")
+    with StereoImagesRecording(kitti) as recording:
+        assert [int(frame.right[0, 0, 0]) for frame in recording.frames()] == [100, 1]
