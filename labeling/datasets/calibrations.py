@@ -143,7 +143,7 @@ def _store(
     sha256 = hashlib.sha256(content).hexdigest()
     path = settings.CALIBRATIONS_ROOT / str(dataset.pk) / sha256[:16] / name
     try:
-        write_bytes(path, content)
+        write_bytes(path, content, shared=True)
     except OSError as error:
         raise ApplicationError(f"{name} cannot be stored: {error.strerror}.") from error
     baseline = sum(float(value) ** 2 for value in parsed["translation"]) ** 0.5

@@ -36,7 +36,7 @@ def thumbnail_response(request: HttpRequest, frame: Frame) -> HttpResponseBase:
         from labeling.review import pictures
 
         image = _layout(frame).image_left(frame.number, frame.image_extension)
-        write_bytes(path, pictures.thumbnail(image, frame.width, THUMBNAIL_WIDTH))
+        write_bytes(path, pictures.thumbnail(image, frame.width, THUMBNAIL_WIDTH), shared=True)
     return _respond(request, frame, path, "image/jpeg")
 
 
@@ -48,7 +48,7 @@ def depth_response(request: HttpRequest, frame: Frame) -> HttpResponseBase:
     if not path.exists():
         from labeling.review import pictures
 
-        write_bytes(path, pictures.depth_picture(_layout(frame).depth(frame.number), **depth_scale(frame)))
+        write_bytes(path, pictures.depth_picture(_layout(frame).depth(frame.number), **depth_scale(frame)), shared=True)
     return _respond(request, frame, path, "image/jpeg")
 
 
@@ -58,7 +58,9 @@ def mask_response(request: HttpRequest, frame: Frame, mask: DetectionMask) -> Ht
     if not path.exists():
         from labeling.review import pictures
 
-        write_bytes(path, pictures.mask_picture(mask.rle(), mask.left, mask.top, frame.width, frame.height))
+        write_bytes(
+            path, pictures.mask_picture(mask.rle(), mask.left, mask.top, frame.width, frame.height), shared=True
+        )
     return _respond(request, frame, path, "image/png")
 
 
@@ -74,7 +76,7 @@ def depth_scale(frame: Frame) -> dict[str, float]:
     numbers = list(with_depth.values_list("number", flat=True))
     chosen = numbers[:: max(1, len(numbers) // SCALE_FRAMES)][:SCALE_FRAMES]
     scale = pictures.depth_range(_layout(frame).depth(number) for number in chosen)
-    write_json(path, scale)
+    write_json(path, scale, shared=True)
     return scale
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def atomic_open(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file that replaces `path` when the block ends well, and vanishes when it does not."""
+def atomic_open(path: Path, mode: str = "wb", *, shared: bool = False) -> Iterator[IO[Any]]:
+    """Open a file that replaces `path` when the block ends well, and vanishes when it does not.
+
+    A path has one writer (stages hold their journal's lock), so the temporary name is always the same: what a killed
+    writer left is overwritten by the one that goes on. Say `shared` where several may write the same path at once.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    owner = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{owner}.tmp")
     try:
         with temporary.open(mode) as stream:
             yield stream
@@ -25,18 +31,18 @@ def atomic_open(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    with atomic_open(path) as stream:
+def write_bytes(path: Path, content: bytes | memoryview, *, shared: bool = False) -> None:
+    with atomic_open(path, shared=shared) as stream:
         stream.write(content)
 
 
-def write_text(path: Path, content: str) -> None:
-    write_bytes(path, content.encode())
+def write_text(path: Path, content: str, *, shared: bool = False) -> None:
+    write_bytes(path, content.encode(), shared=shared)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, shared: bool = False) -> None:
     """Write canonical JSON: keys sorted, NaN refused, so that equal values give equal bytes."""
-    write_text(path, json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n")
+    write_text(path, json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n", shared=shared)
 
 
 def write_npy(path: Path, array: "NDArray[Any]") -> None:
