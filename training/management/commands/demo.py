@@ -1,7 +1,10 @@
 """The main job, end to end, on a recording we make ourselves: what a user does, with a progress bar."""
 
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,8 +66,14 @@ class Command(BaseCommand):
     def _application(self, port: int) -> Iterator[subprocess.Popen[bytes]]:
         """Web server and workers beside us, until the block ends."""
         manage = [sys.executable, str(Path(sys.argv[0]).resolve())]
-        application = subprocess.Popen([*manage, "up", f"--port={port}"], stdout=subprocess.DEVNULL)
+        application = subprocess.Popen([*manage, "up", f"--port={port}"], stdout=subprocess.PIPE)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started ends with us
         try:
+            if not application.stdout or not application.stdout.readline():  # where it listens, as soon as it does
+                raise CommandError("The web application did not start.")
+            # What it prints later (mails, without a mail server) is for the person at the terminal.
+            printing = (application.stdout, sys.stdout.buffer, 1)
+            threading.Thread(target=shutil.copyfileobj, args=printing, daemon=True).start()
             yield application
         finally:
             if application.poll() is None:
