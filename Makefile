@@ -24,6 +24,8 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@echo "→ Installing Fovea with its test tools (a minute or two, once)"
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# TrackEval scores the tracker; with its dependencies it would replace OpenCV's headless build.
+	@$(BIN)/python -m pip install --quiet --no-deps 'trackeval>=1.0'
 	@$(BIN)/python -m pip install --quiet --editable '.[deeplab]' || echo "  (no build of the DeepLab runtime for this Python: its tests will be skipped)"
 	@touch $@ $(VENV)/installed
 
@@ -64,7 +66,6 @@ deploy: $(VENV)/installed-dev
 	@HTTPS=1 ALLOWED_HOSTS=example.org $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 bench: $(VENV)/installed-dev ## Print the measured numbers beside their baselines
-	@$(BIN)/python -m pip install --quiet --no-deps 'trackeval>=1.0'  # with its dependencies it would replace OpenCV
 	@missed=0; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo; echo "== $$name"; \
 	  $(BIN)/python -m benchmarks.$$name || missed=1; done; exit $$missed
 
