@@ -120,7 +120,6 @@ IDS: dict[str, Callable[[World], Any]] = {
     "frames": lambda world: world.frame.pk,
     "tracks": lambda world: world.track.pk,
     "detections": lambda world: world.detection.pk,
-    "masks": lambda world: world.detection.pk,
     "training-datasets": lambda world: world.training_dataset.pk,
     "api-keys": lambda world: world.api_key.pk,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from accounts.models import Role, User
@@ -127,7 +127,3 @@ def frame_totals(job: ProcessingJob) -> dict[Any, int]:
     """Kept frames by sequence id."""
     rows = job.frames.order_by().values("sequence").annotate(count=Count("pk"))
     return dict(rows.values_list("sequence", "count"))
-
-
-def recorded_frames(job: ProcessingJob) -> int:
-    return job.sequences.aggregate(total=Sum(F("metadata__frame_count")))["total"] or 0

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from core.errors import NotFoundError
 from core.media import ranged_response
-from labeling.jobs.models import DetectionMask, Frame
+from labeling.jobs.models import Frame
 from labeling.review.selectors import media_revision
 from pipeline.storage.atomic import write_bytes, write_json
 from pipeline.storage.layout import SequenceLayout
@@ -50,18 +50,6 @@ def depth_response(request: HttpRequest, frame: Frame) -> HttpResponseBase:
 
         write_bytes(path, pictures.depth_picture(_layout(frame).depth(frame.number), **depth_scale(frame)), shared=True)
     return _respond(request, frame, path, "image/jpeg")
-
-
-def mask_response(request: HttpRequest, frame: Frame, mask: DetectionMask) -> HttpResponseBase:
-    """The mask as a PNG of the whole frame: 255 on the object."""
-    path = _kept(frame, "masks").with_name(f"{mask.pk}-{mask.detection.version}.png")
-    if not path.exists():
-        from labeling.review import pictures
-
-        write_bytes(
-            path, pictures.mask_picture(mask.rle(), mask.left, mask.top, frame.width, frame.height), shared=True
-        )
-    return _respond(request, frame, path, "image/png")
 
 
 def depth_scale(frame: Frame) -> dict[str, float]:

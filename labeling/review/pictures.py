@@ -7,7 +7,6 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 from core.errors import NotFoundError
 
@@ -42,14 +41,6 @@ def depth_range(paths: Iterable[Path]) -> dict[str, float]:
     found = np.concatenate(samples) if samples else np.empty(0)
     near, far = np.percentile(found, (2, 98)) if len(found) else (1.0, 20.0)
     return {"near": round(float(near), 3), "far": round(max(float(far), float(near) * 1.05), 3)}
-
-
-def mask_picture(rle: dict[str, Any], left: int, top: int, width: int, height: int) -> bytes:
-    """A mask whose rectangle has its corner at (`left`, `top`) as a PNG of `width` x `height`: 255 on the object."""
-    pixels = np.zeros((height, width), dtype=np.uint8)
-    part = coco.decode(rle)
-    pixels[top : top + part.shape[0], left : left + part.shape[1]] = part * 255
-    return bytes(cv2.imencode(".png", pixels)[1])
 
 
 def color_depth(depth: NDArray[np.float32], near: float, far: float) -> NDArray[np.uint8]:

@@ -6,5 +6,4 @@ app_name = "review"
 urlpatterns = [
     path("<uuid:job_id>/", views.job, name="job"),
     path("frames/<uuid:frame_id>/thumbnail", views.thumbnail, name="thumbnail"),
-    path("masks/<int:detection_id>", views.mask, name="mask"),
 ]

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.models import Role
 from core.errors import NotFoundError
-from labeling.jobs.models import DetectionMask, Frame, ProcessingJob
+from labeling.jobs.models import Frame, ProcessingJob
 from labeling.review import media, selectors
 
 
@@ -52,15 +52,6 @@ def _frame(request: HttpRequest, frame_id: UUID) -> Frame:
 @require_safe
 def thumbnail(request: HttpRequest, frame_id: UUID) -> HttpResponseBase:
     return _or_404(media.thumbnail_response, request, _frame(request, frame_id))
-
-
-@login_required
-@require_safe
-def mask(request: HttpRequest, detection_id: int) -> HttpResponseBase:
-    jobs = ProcessingJob.objects.for_user(request.user)
-    rows = DetectionMask.objects.filter(detection__job__in=jobs).select_related("detection")
-    row = get_object_or_404(rows, pk=detection_id)
-    return _or_404(media.mask_response, request, _frame(request, row.detection.frame_id), row)
 
 
 def _or_404(make: object, *arguments: object) -> HttpResponseBase:

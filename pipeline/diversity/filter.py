@@ -10,7 +10,6 @@ the previous one, a slow drift would never be seen.
 import base64
 import binascii
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -102,11 +101,3 @@ class DiversityFilter:
         """Go on from a value of `state`. Raises ValueError where it is not one."""
         last = state.get("last_kept")
         self.last_kept = None if last is None else Fingerprint.from_json(last)
-
-
-def select_diverse(
-    frames: Iterable[Fingerprint], similarity_threshold: float, motion_threshold: float
-) -> list[Decision]:
-    """Decide on all frames of a sequence from their cached fingerprints, in order: cheap enough to move a slider by."""
-    diversity_filter = DiversityFilter(similarity_threshold, motion_threshold)
-    return [diversity_filter.offer(frame) for frame in frames]

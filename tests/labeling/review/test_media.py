@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from django.test import Client
 
-from labeling.jobs.models import Detection, Frame
+from labeling.jobs.models import Frame
 from labeling.review.pictures import color_depth
 from tests.factories import UserFactory
 
@@ -65,22 +65,14 @@ def test_near_is_warm_far_is_cool_and_holes_are_dark():
     assert np.array_equal(hole, zero)
 
 
-def test_a_mask_is_a_png_of_the_whole_frame(browser, job):
-    detection = Detection.objects.first()
-    image = _image(browser.get(f"/review/masks/{detection.pk}"))
-    assert image.shape[:2] == (90, 160)
-    assert np.count_nonzero(image[..., 0]) == detection.area
-
-
 def test_strangers_and_the_signed_out_get_nothing(media, job):
     stranger = Client()
     stranger.force_login(UserFactory())
     for address in media.values():
         assert stranger.get(address).status_code == 404
         assert Client().get(address).status_code == 401
-    for address in (f"/review/masks/{Detection.objects.first().pk}", f"/review/{job.pk}/"):
-        assert stranger.get(address).status_code == 404
-        assert Client().get(address).status_code == 302
+    assert stranger.get(f"/review/{job.pk}/").status_code == 404
+    assert Client().get(f"/review/{job.pk}/").status_code == 302
 
 
 def test_an_eye_that_is_not_there_is_not_found(browser, job):

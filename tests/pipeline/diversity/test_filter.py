@@ -4,11 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.diversity.filter import Decision, DiversityFilter, Fingerprint, decide, select_diverse
+from pipeline.diversity.filter import Decision, DiversityFilter, Fingerprint, decide
 
 
 def frame(level: int = 0, dhash: str = "0" * 16) -> Fingerprint:
     return Fingerprint(dhash, np.full((36, 64), level, np.uint8))
+
+
+def decisions_on(frames: list[Fingerprint], similarity_threshold: float, motion_threshold: float) -> list[Decision]:
+    diversity_filter = DiversityFilter(similarity_threshold, motion_threshold)
+    return [diversity_filter.offer(each) for each in frames]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +41,7 @@ def test_a_motion_threshold_of_zero_drops_nothing():
 
 def test_a_slow_drift_is_seen_because_the_last_kept_frame_is_the_measure():
     frames = [frame(level, f"{(1 << level) - 1:016x}") for level in range(20)]
-    decisions = select_diverse(frames, similarity_threshold=4, motion_threshold=0)
+    decisions = decisions_on(frames, 4, 0)
     assert [number for number, decision in enumerate(decisions) if decision.keep] == [0, 5, 10, 15]
 
 
@@ -45,7 +50,7 @@ def test_a_restored_filter_decides_as_an_undisturbed_one():
     walk = np.cumsum(rng.normal(0, 12, (60, 9, 16)), axis=0) + 128
     images = [np.kron(step.clip(0, 255).astype(np.uint8)[..., None], np.ones((20, 20, 3), np.uint8)) for step in walk]
     frames = [Fingerprint.of(image) for image in images]
-    undisturbed = select_diverse(frames, 4, 0.05)
+    undisturbed = decisions_on(frames, 4, 0.05)
     assert 5 < sum(decision.keep for decision in undisturbed) < 55
 
     decisions, state = [], {}
@@ -70,7 +75,7 @@ def test_a_real_sequence_keeps_what_moves_and_drops_a_repeated_frame(data_folder
     paths = sorted((data_folder / "mot17_frcnn" / "MOT17-02-FRCNN" / "img1").glob("*.jpg"))
     images = [cv2.imread(str(path)) for path in paths]
     frames = [Fingerprint.of(image) for image in [images[0], images[0], *images]]
-    decisions = select_diverse(frames, 0, 0.001)
+    decisions = decisions_on(frames, 0, 0.001)
     assert [decision.keep for decision in decisions[:3]] == [True, False, False]
     scores = [decision.motion for decision in decisions[3:]]
     assert all(0 < score < 0.2 for score in scores)

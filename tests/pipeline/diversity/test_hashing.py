@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diversity.hashing import dhash, hamming, near_duplicates, pairwise_hamming, to_integers
+from pipeline.diversity.hashing import dhash, hamming
 
 hexadecimal = st.integers(0, 2**64 - 1).map(lambda value: f"{value:016x}")
 
@@ -39,22 +39,3 @@ def test_a_change_of_exposure_changes_few_bits_and_another_picture_many():
 def test_hamming_is_a_distance(a, b):
     assert hamming(a, a) == 0
     assert hamming(a, b) == hamming(b, a) == bin(int(a, 16) ^ int(b, 16)).count("1")
-
-
-@given(st.lists(hexadecimal, max_size=6), st.lists(hexadecimal, max_size=6))
-def test_pairwise_distances_equal_those_taken_one_by_one(first, second):
-    distances = pairwise_hamming(to_integers(first), to_integers(second))
-    assert distances.shape == (len(first), len(second))
-    assert distances.tolist() == [[hamming(a, b) for b in second] for a in first]
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5000])
-def test_near_duplicates_are_found_across_blocks(count):
-    rng = np.random.default_rng(1)
-    hashes = rng.integers(0, 2**64, count, dtype=np.uint64)
-    expected = []
-    if count > 1:
-        hashes[-1] = hashes[0] ^ np.uint64(0b101)
-        expected = [[0, count - 1]]
-    assert near_duplicates(hashes, 2).tolist() == expected
-    assert near_duplicates(hashes, 1).tolist() == []
