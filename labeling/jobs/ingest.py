@@ -16,7 +16,7 @@ from pipeline.storage.journal import Commit
 from pipeline.storage.records import BoxRecord, DetectionRecord, FrameRecord, TrackRecord
 
 BATCH = 500
-BOX_FIELDS = (*Detection.BOX_COLUMNS, "truncated", "occluded", "points_used")
+BOX_FIELDS = (*Detection.BOX_COLUMNS, "box_sigma", "truncated", "occluded", "points_used")
 
 
 def frame_id(sequence_id: uuid.UUID, number: int) -> uuid.UUID:
@@ -46,11 +46,11 @@ class Ingest:
         if records:
             self._store[stage](records)
         if stage == "extraction":
-            self._times({record["number"]: commit.elapsed_s for commit in commits for record in commit.records})
+            self._frame_facts({record["number"]: commit for commit in commits for record in commit.records})
             numbers = [record["number"] for record in records]
         else:
             numbers = [commit.cursor - 1 for commit in commits]  # their input frames are the kept ones
-            self._times({commit.cursor - 1: commit.elapsed_s for commit in commits})
+            self._frame_facts({commit.cursor - 1: commit for commit in commits})
         return max(numbers, default=None)
 
     def finish(self, stage: str) -> None:
@@ -100,6 +100,10 @@ class Ingest:
                     height=record.bbox_xywh[3],
                     area=record.area,
                     top_predictions=record.top_predictions,
+                    quality=record.quality,
+                    stability=record.stability,
+                    margin=record.margin,
+                    agreement=record.agreement,
                 )
                 for record in records
             ),
@@ -125,7 +129,7 @@ class Ingest:
                 continue
             row.location_x, row.location_y, row.location_z = record.location
             row.height_m, row.width_m, row.length_m = record.dimensions_hwl or (None, None, None)
-            row.rotation_y = record.rotation_y
+            row.rotation_y, row.box_sigma = record.rotation_y, record.sigma
             row.truncated, row.occluded, row.points_used = record.truncated, record.occluded, record.points_used
             changed.append(row)
         Detection.objects.bulk_update(changed, BOX_FIELDS, batch_size=50)
@@ -158,6 +162,14 @@ class Ingest:
             by_track[tracks[record.track_id].pk].append(row.pk)  # type: ignore[index]
         for track_pk, pks in by_track.items():
             Detection.objects.filter(pk__in=pks).update(track=track_pk)
+        refined = []
+        for record, row in members:
+            if record.box is not None:
+                for column, value in zip(Detection.BOX_COLUMNS, record.box, strict=True):
+                    setattr(row, column, value)
+                row.box_sigma = record.sigma
+                refined.append(row)
+        Detection.objects.bulk_update(refined, (*Detection.BOX_COLUMNS, "box_sigma"), batch_size=50)
 
     def _settle_tracks(self) -> None:
         """A track's class is the one its detections vote for, each with its confidence."""
@@ -180,13 +192,14 @@ class Ingest:
             for row in rows.only("frame_id", "instance", "label_class_id", *BOX_FIELDS)
         }
 
-    def _times(self, seconds: dict[int, float]) -> None:
-        """Add to the processing time of frames."""
-        rows = Frame.objects.in_bulk([frame_id(self.sequence.pk, number) for number in seconds])
-        for number, spent in seconds.items():
+    def _frame_facts(self, commits: dict[int, Commit]) -> None:
+        """What the commits, by frame number, say of their frame as a whole; processing times add up."""
+        rows = Frame.objects.in_bulk([frame_id(self.sequence.pk, number) for number in commits])
+        for number, commit in commits.items():
             if (row := rows.get(frame_id(self.sequence.pk, number))) is not None:
-                row.processing_time = round(row.processing_time + spent, 6)
-        Frame.objects.bulk_update(rows.values(), ("processing_time",), batch_size=BATCH)
+                row.processing_time = round(row.processing_time + commit.elapsed_s, 6)
+                row.uncertainty = commit.frame.get("uncertainty", row.uncertainty)
+        Frame.objects.bulk_update(rows.values(), ("processing_time", "uncertainty"), batch_size=BATCH)
 
 
 def cropped_mask(rle: dict[str, Any]) -> dict[str, Any] | None:

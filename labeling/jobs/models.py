@@ -142,6 +142,7 @@ class Frame(VersionedModel):
     gravity = models.JSONField(
         null=True, blank=True, help_text="Unit vector pointing down in the rectified left camera; boxes stand along it"
     )
+    uncertainty = models.FloatField(null=True, help_text="Mean of its uncertainty map, 0 to 1; null: it has none")
     processing_time = models.FloatField(default=0, help_text="Seconds spent on it over all stages")
 
     class Meta:
@@ -201,6 +202,10 @@ class Detection(VersionedModel):
     height = models.FloatField()
     area = models.PositiveIntegerField(default=0, help_text="Mask pixels")
     top_predictions = models.JSONField(default=list)
+    quality = models.FloatField(null=True, help_text="Expected IoU of the mask, as the segmenter sees it")
+    stability = models.FloatField(null=True, help_text="How little the mask changes with the threshold, 0 to 1")
+    margin = models.FloatField(null=True, help_text="Best class probability minus the second best")
+    agreement = models.FloatField(null=True, help_text="IoU with the mask found in the mirrored image")
     location_x = models.FloatField(null=True, help_text="Centre of the bottom face, rectified left camera, metres")
     location_y = models.FloatField(null=True)
     location_z = models.FloatField(null=True)
@@ -208,6 +213,9 @@ class Detection(VersionedModel):
     width_m = models.FloatField(null=True)
     length_m = models.FloatField(null=True)
     rotation_y = models.FloatField(null=True)
+    box_sigma = models.JSONField(
+        null=True, help_text="Standard deviations of the 3D box: x, y, z, height, width, length in metres, rotation"
+    )
     truncated = models.FloatField(default=0)
     occluded = models.PositiveSmallIntegerField(default=0)
     points_used = models.PositiveIntegerField(default=0)

@@ -20,7 +20,8 @@ class StageContext:
     """Where a stage works and what it works on.
 
     recording: path of the recording; calibration_folders: where `SN*.conf` and the like may be found;
-    models_folders: where weights are found; workers: how many threads it may keep busy.
+    models_folders: where weights are found; class_head: file of the trained classifier that names what the segmenter
+    found, if there is one; workers: how many threads it may keep busy.
     """
 
     layout: SequenceLayout
@@ -29,6 +30,7 @@ class StageContext:
     calibration_folders: Sequence[Path] = ()
     calibration_file: Path | None = None
     models_folders: Sequence[Path] = ()
+    class_head: Path | None = None
     workers: int = 2
     log: Callable[[str], None] = field(default=lambda _message: None)
 

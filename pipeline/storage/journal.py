@@ -2,7 +2,8 @@
 
 A line is whole or it is not there: a line cut by a crash is dropped on opening, and the stage continues at the first
 frame without a line. Readers (the database, the next stage) keep a cursor of their own and take the lines beyond it.
-Line: {"cursor": int, "state": {...}, "records": [...], "elapsed_s": float, "error": str}. Timing never goes further.
+Line: {"cursor": int, "state": {...}, "records": [...], "frame": {...}, "elapsed_s": float, "error": str}.
+Timing never goes further.
 """
 
 import fcntl
@@ -20,18 +21,21 @@ from pipeline.errors import PipelineError
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One step of a stage. `cursor` is the number of input frames done including this one; `state` is what the stage
-    needs to go on from here; `error` is set for a frame that was skipped, and says why."""
+    needs to go on from here; `frame` is what was found out about the frame as a whole, by name; `error` is set for a
+    frame that was skipped, and says why."""
 
     cursor: int
     records: list[dict[str, Any]] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float = 0.0
     error: str = ""
+    frame: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
         value = {
             "cursor": self.cursor,
             "records": self.records,
+            "frame": self.frame,
             "state": self.state,
             "elapsed_s": round(self.elapsed_s, 6),
             "error": self.error,

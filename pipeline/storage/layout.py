@@ -55,6 +55,10 @@ class SequenceLayout:
     def calib(self, number: int) -> Path:
         return self.root / "calib" / f"{number:06d}.txt"
 
+    def uncertainty(self, number: int) -> Path:
+        """8-bit grey, 0…255 for an uncertainty of 0…1, at a fraction of the image's size (an addition)."""
+        return self.root / "uncertainty" / f"{number:06d}.png"
+
     def label(self, number: int) -> Path:
         return self.root / "label_2" / f"{number:06d}.txt"
 

@@ -42,7 +42,8 @@ class DetectionRecord(Record):
     """One instance in one frame. `instance` counts from 0 within the frame and names the mask file.
 
     bbox_xywh: pixels, float. rle: COCO compressed RLE of the full frame {"size": [h, w], "counts": str}.
-    top_predictions: [{"class_id", "class_label", "confidence"}], descending, summing to at most 1.
+    top_predictions: [{"class_id", "class_label", "confidence"}], descending, summing to at most 1. quality, stability
+    and agreement: as in pipeline.segmentation.base.Instance; margin: the best class probability minus the second best.
     """
 
     number: int
@@ -56,6 +57,8 @@ class DetectionRecord(Record):
     top_predictions: list[dict[str, Any]] = field(default_factory=list)
     quality: float | None = None
     stability: float | None = None
+    margin: float | None = None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class BoxRecord(Record):
 
     KITTI conventions: location is the centre of the bottom face in the rectified left camera (metres);
     dimensions_hwl in metres; rotation_y about +Y in [-pi, pi]; alpha = rotation_y - atan2(x, z).
+    sigma: standard deviations of x, y, z, height, width, length (metres) and rotation_y (radians).
     """
 
     number: int
@@ -77,12 +81,19 @@ class BoxRecord(Record):
     points_used: int = 0
     score: float = 0.0
     reason: str = ""
+    sigma: list[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrackRecord(Record):
-    """The track a detection belongs to; track ids count from 1 within a sequence. None: not tracked."""
+    """The track a detection belongs to; track ids count from 1 within a sequence. None: not tracked.
+
+    box: x, y, z, height, width, length, rotation_y as refined over the whole track, in the conventions of BoxRecord,
+    and its sigma; None: the box of the frame stands as it is.
+    """
 
     number: int
     instance: int
     track_id: int | None
+    box: list[float] | None = None
+    sigma: list[float] | None = None
