@@ -35,6 +35,9 @@ class ProcessingJob(UUIDModel, TimeStampedModel, VersionedModel, LeasedWork):
     classes = models.JSONField(
         default=list, help_text="Snapshot of the label classes: number, name, color, typical size"
     )
+    class_head = models.JSONField(
+        null=True, blank=True, help_text="Snapshot of the class head that names what is found: id, number, name, sha256"
+    )
     current_stage = models.CharField(max_length=20, blank=True)
     code_version = models.CharField(max_length=60, blank=True)
     clear_outputs = models.BooleanField(
@@ -148,7 +151,10 @@ class Frame(VersionedModel):
     class Meta:
         ordering = ["sequence__position", "number"]
         constraints = [models.UniqueConstraint(fields=["sequence", "number"], name="frame_number_unique")]
-        indexes = [models.Index(fields=["job", "sequence", "number"], name="frame_in_job")]
+        indexes = [
+            models.Index(fields=["job", "sequence", "number"], name="frame_in_job"),
+            models.Index(fields=["job", "uncertainty", "id"], name="frame_by_uncertainty"),
+        ]
 
     def __str__(self) -> str:
         return f"frame {self.number}"
@@ -219,7 +225,16 @@ class Detection(VersionedModel):
     truncated = models.FloatField(default=0)
     occluded = models.PositiveSmallIntegerField(default=0)
     points_used = models.PositiveIntegerField(default=0)
-    source = models.CharField(max_length=10, choices=Source, default=Source.MODEL)
+    source = models.CharField(
+        max_length=10, choices=Source, default=Source.MODEL, help_text="Whose word it is, as it stands now"
+    )
+    prompted_segmenter = models.CharField(
+        max_length=40, blank=True, help_text="What drew the mask a person asked for; empty: the job's segmenter"
+    )
+    confirmed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    confirmed_at = models.DateTimeField(null=True, blank=True, help_text="When a person last vouched for the class")
 
     class Meta:
         ordering = ["frame_id", "instance"]
@@ -227,7 +242,10 @@ class Detection(VersionedModel):
             models.UniqueConstraint(fields=["frame", "camera", "instance"], name="detection_instance_unique"),
             models.CheckConstraint(condition=Q(confidence__gte=0, confidence__lte=1), name="detection_confidence_0_1"),
         ]
-        indexes = [models.Index(fields=["job", "label_class", "confidence", "frame"], name="detection_statistics")]
+        indexes = [
+            models.Index(fields=["job", "label_class", "confidence", "frame", "confirmed_at"], name="detection_counts"),
+            models.Index(fields=["job", "frame"], condition=Q(confirmed_at__isnull=False), name="detection_confirmed"),
+        ]
 
     def __str__(self) -> str:
         return f"detection {self.pk}"

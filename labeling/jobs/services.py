@@ -344,11 +344,15 @@ def cancel_job(*, job: ProcessingJob, user: User | None) -> ProcessingJob:
 def restart_job(*, job: ProcessingJob, user: User | None) -> ProcessingJob:
     """Begin anew with the same parameters: the worker first removes what the former run left.
 
-    Raises ConflictError where training datasets were made of it: their frames must stay what they were.
+    Raises ConflictError where training datasets were made of it, or people confirmed what it found: that must stay.
     """
     if job.training_datasets.filter(deleted_at=None).exists():
         raise ConflictError("Training datasets were made from this job: create a new job, or delete them first.")
     job = _move(job, user, "restart", "Restarted from the beginning", clear_outputs=True, current_stage="")
+    # After the move, which holds the row: nobody can confirm another one now.
+    if confirmed := job.detections.filter(confirmed_at__isnull=False).count():
+        told = "detection that a person" if confirmed == 1 else "detections that people"
+        raise ConflictError(f"It would throw away {confirmed} {told} confirmed: create a new job.")
     StageRun.objects.filter(sequence__job=job).update(
         status=WorkStatus.PENDING, cursor=0, total=0, bad_frames=0, last_error="", elapsed_s=0, started_at=None,
         finished_at=None,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from core.errors import FieldError
 from labeling.jobs.models import Detection, Frame
@@ -16,6 +16,8 @@ MAX_EXCLUSIONS = 100_000
 @dataclass(frozen=True, slots=True)
 class AnnotationFilter:
     """Leaves out classes (by number), detections, frames, and detections less confident than `min_confidence`.
+
+    What a person confirmed counts however little confident the model was.
 
     Raises FieldError naming the field.
     """
@@ -48,7 +50,7 @@ class AnnotationFilter:
     def detections(self, rows: QuerySet[Detection]) -> QuerySet[Detection]:
         """Those of `rows` that are not left out."""
         if self.min_confidence > 0:
-            rows = rows.filter(confidence__gte=self.min_confidence)
+            rows = rows.filter(Q(confidence__gte=self.min_confidence) | Q(confirmed_at__isnull=False))
         if self.excluded_class_ids:
             rows = rows.exclude(label_class__number__in=self.excluded_class_ids)
         if self.excluded_frame_ids:

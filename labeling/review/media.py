@@ -1,4 +1,4 @@
-"""Images of frames for looking at: originals, depth in colours, masks, thumbnails. What is made is made once."""
+"""Images of frames for looking at: originals, depth and uncertainty in colours, thumbnails. Each is made once."""
 
 import json
 from pathlib import Path
@@ -49,6 +49,18 @@ def depth_response(request: HttpRequest, frame: Frame) -> HttpResponseBase:
         from labeling.review import pictures
 
         write_bytes(path, pictures.depth_picture(_layout(frame).depth(frame.number), **depth_scale(frame)), shared=True)
+    return _respond(request, frame, path, "image/jpeg")
+
+
+def uncertainty_response(request: HttpRequest, frame: Frame) -> HttpResponseBase:
+    """The frame's uncertainty map in colours, as JPEG: dark where certain, bright where not."""
+    if frame.uncertainty is None:
+        raise NotFoundError("The frame has no uncertainty map.")
+    path = _kept(frame, "uncertainty")
+    if not path.exists():
+        from labeling.review import pictures
+
+        write_bytes(path, pictures.uncertainty_picture(_layout(frame).uncertainty(frame.number)), shared=True)
     return _respond(request, frame, path, "image/jpeg")
 
 

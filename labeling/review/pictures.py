@@ -53,6 +53,14 @@ def color_depth(depth: NDArray[np.float32], near: float, far: float) -> NDArray[
     return np.asarray(colored, dtype=np.uint8)
 
 
+def uncertainty_picture(path: Path) -> bytes:
+    """The uncertainty map at `path` (8-bit grey, 255 for 1) in colours, black where certain. Raises NotFoundError."""
+    level: Any = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if level is None:
+        raise NotFoundError("The uncertainty map is not there any more.")
+    return _jpeg(np.asarray(cv2.applyColorMap(level, cv2.COLORMAP_INFERNO), dtype=np.uint8), 92)
+
+
 def _read_depth(path: Path) -> NDArray[np.float32]:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), dtype=np.float32)

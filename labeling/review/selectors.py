@@ -8,6 +8,7 @@ from django.db.models import Avg, Count, Max, Min, QuerySet
 from django.urls import reverse
 
 from accounts.models import User
+from labeling.datasets.models import LabelClass
 from labeling.jobs.models import Detection, Frame, ProcessingJob
 from labeling.jobs.models import Sequence as JobSequence
 from labeling.review.filters import AnnotationFilter
@@ -29,11 +30,18 @@ DETECTION_COLUMNS = (
     "height",
     "area",
     "top_predictions",
+    "quality",
+    "stability",
+    "margin",
+    "agreement",
     *Detection.BOX_COLUMNS,
+    "box_sigma",
     "truncated",
     "occluded",
     "points_used",
     "source",
+    "prompted_segmenter",
+    "confirmed_at",
     "version",
 )
 MASK_COLUMNS = ("mask__left", "mask__top", "mask__width", "mask__height", "mask__counts")
@@ -89,6 +97,24 @@ def frame_batch(rows: Sequence[Frame], *, masks: bool = True) -> list[dict[str, 
     return [frame_json(row) | {"detections": found[row.pk]} for row in rows]
 
 
+def detections(user: User) -> QuerySet[Detection]:
+    """Detections of the jobs `user` may see, with what is asked of them when one is changed."""
+    rows = Detection.objects.filter(job__in=ProcessingJob.objects.for_user(user))
+    return rows.select_related("job", "frame", "label_class")
+
+
+def detection_values(rows: QuerySet[Detection]) -> dict[int, dict[str, Any]]:
+    """`rows` as JSON values by id, as the frames hold them. One query."""
+    columns = (*DETECTION_COLUMNS, *MASK_COLUMNS, "frame__gravity")
+    values = (dict(zip(columns, row, strict=True)) for row in rows.values_list(*columns))
+    return {row["id"]: detection_json(row, row["frame__gravity"]) for row in values}
+
+
+def label_classes(job: ProcessingJob) -> QuerySet[LabelClass]:
+    """What a detection of `job` may be: the classes of its dataset, or the catalogue's."""
+    return LabelClass.objects.filter(dataset=job.dataset_id).order_by("number")
+
+
 def frame_json(frame: Frame) -> dict[str, Any]:
     """A frame without its detections. Addresses of media change when their content may have."""
     revision = media_revision(frame)
@@ -109,12 +135,14 @@ def frame_json(frame: Frame) -> dict[str, Any]:
         "dhash": frame.dhash,
         "motion_score": frame.motion_score,
         "depth_coverage": frame.depth_coverage,
+        "uncertainty": frame.uncertainty,
         "processing_time": frame.processing_time,
         "version": frame.version,
         "media": {
             "left": media("left"),
             "right": media("right") if frame.has_right else None,
             "depth": media("depth") if frame.has_depth else None,
+            "uncertainty": media("uncertainty") if frame.uncertainty is not None else None,
             "thumbnail": media("thumbnail"),
         },
     }
@@ -153,6 +181,7 @@ def detection_json(row: dict[str, Any], down: list[float] | None) -> dict[str, A
             "dimensions_hwl": [row["height_m"], row["width_m"], row["length_m"]],
             "rotation_y": row["rotation_y"],
             "down": down,
+            "sigma": row["box_sigma"],
             "points_used": row["points_used"],
         }
         if has_box
@@ -161,7 +190,13 @@ def detection_json(row: dict[str, Any], down: list[float] | None) -> dict[str, A
         "occluded": row["occluded"],
         "track_id": row["track__number"],
         "top_predictions": row["top_predictions"],
+        "quality": row["quality"],
+        "stability": row["stability"],
+        "margin": row["margin"],
+        "agreement": row["agreement"],
         "source": row["source"],
+        "prompted_segmenter": row["prompted_segmenter"],
+        "confirmed": row["confirmed_at"] is not None,
         "version": row["version"],
     }
 

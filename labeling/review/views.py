@@ -11,6 +11,7 @@ from accounts.models import Role
 from core.errors import NotFoundError
 from labeling.jobs.models import Frame, ProcessingJob
 from labeling.review import media, selectors
+from labeling.review.services import ENDED
 
 
 @login_required
@@ -24,6 +25,8 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "job": {"id": str(row.pk), "name": row.name},
         "sequences": sequences,
         "classes": statistics,
+        "labels": list(selectors.label_classes(row).values("number", "name", "color", "shortcut")),
+        "mayLabel": _may(request, row, Role.ANNOTATOR) and row.status in ENDED,
         "start": _start(row, request.GET.get("frame", "")),
     }
     context = {
@@ -31,9 +34,13 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
         "state": state,
         "statistics": statistics,
         "frame_count": sum(item["frame_count"] for item in sequences),
-        "may_export": ProcessingJob.objects.for_user(request.user, Role.MANAGER).filter(pk=row.pk).exists(),
+        "may_export": _may(request, row, Role.MANAGER),
     }
     return render(request, "review/job.html", context)
+
+
+def _may(request: HttpRequest, row: ProcessingJob, role: Role) -> bool:
+    return ProcessingJob.objects.for_user(request.user, role).filter(pk=row.pk).exists()
 
 
 def _start(row: ProcessingJob, frame: str) -> dict[str, object] | None:

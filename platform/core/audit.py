@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -28,6 +29,32 @@ def record(
         before=_plain(before),
         after=_plain(after),
         request_id=request_id.get(),
+    )
+
+
+def record_all(
+    actor: Any,
+    action: str,
+    changes: Sequence[tuple[Model, dict[str, Any] | None, dict[str, Any] | None]],
+    *,
+    dataset_id: uuid.UUID | None,
+) -> None:
+    """As `record`, for many rows of one dataset at once: (row, before, after) each."""
+    AuditEvent.objects.bulk_create(
+        (
+            AuditEvent(
+                actor=actor if actor is not None and actor.pk else None,
+                action=action,
+                object_type=row._meta.label_lower,
+                object_id=str(row.pk),
+                dataset_id=dataset_id,
+                before=_plain(before),
+                after=_plain(after),
+                request_id=request_id.get(),
+            )
+            for row, before, after in changes
+        ),
+        batch_size=500,
     )
 
 

@@ -1,5 +1,6 @@
 /**
- * Keyboard shortcuts of a page. `bindings` maps keys ("ArrowRight", "b", "Shift+ArrowRight", "?") to {run, label}.
+ * Keyboard shortcuts of a page. `bindings` maps keys ("ArrowRight", "b", "Shift+ArrowRight", "?") to {run, label}; with
+ * `when(event)`, the key is left to the browser where that is false.
  * Silent while typing in a field. "?" opens the list of all of them.
  */
 export function shortcuts(bindings) {
@@ -16,7 +17,7 @@ export function shortcuts(bindings) {
     }
     if (dialog.open) return;
     const binding = bindings[name];
-    if (!binding) return;
+    if (!binding?.run || binding.when?.(event) === false) return;
     if (name === " " && event.target.closest("button, a, summary, input")) return;
     event.preventDefault();
     binding.run(event);

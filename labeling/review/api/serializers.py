@@ -4,7 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from labeling.jobs.models import Detection
 from labeling.review.filters import MAX_EXCLUSIONS
+from labeling.review.services import MAX_CONFIRMED
 
 
 class AnnotationFilterSerializer(serializers.Serializer[Any]):
@@ -53,6 +55,11 @@ class Box3DSerializer(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Unit vector in the camera's axes along which the box stands, from the IMU; null: +Y",
     )
+    sigma = serializers.ListField(
+        child=serializers.FloatField(),
+        allow_null=True,
+        help_text="Standard deviations of x, y, z, height, width, length (metres) and rotation (radians)",
+    )
     points_used = serializers.IntegerField()
 
 
@@ -72,7 +79,13 @@ class DetectionSerializer(serializers.Serializer[Any]):
     occluded = serializers.IntegerField()
     track_id = serializers.IntegerField(allow_null=True)
     top_predictions = serializers.ListField(child=serializers.DictField())
-    source = serializers.CharField()
+    quality = serializers.FloatField(allow_null=True, help_text="Expected IoU of the mask, as the segmenter sees it")
+    stability = serializers.FloatField(allow_null=True, help_text="IoU of the masks cut a little tighter and wider")
+    margin = serializers.FloatField(allow_null=True, help_text="Best class probability minus the second best")
+    agreement = serializers.FloatField(allow_null=True, help_text="IoU with the mask found in the mirrored image")
+    source = serializers.ChoiceField(choices=Detection.Source.choices)
+    prompted_segmenter = serializers.CharField(help_text="What drew a mask that a person asked for; else empty")
+    confirmed = serializers.BooleanField(help_text="A person vouched for the class")
     version = serializers.IntegerField()
 
 
@@ -80,6 +93,7 @@ class FrameMediaSerializer(serializers.Serializer[Any]):
     left = serializers.CharField()
     right = serializers.CharField(allow_null=True)
     depth = serializers.CharField(allow_null=True)
+    uncertainty = serializers.CharField(allow_null=True)
     thumbnail = serializers.CharField()
 
 
@@ -96,6 +110,7 @@ class FrameSerializer(serializers.Serializer[Any]):
     dhash = serializers.CharField()
     motion_score = serializers.FloatField()
     depth_coverage = serializers.FloatField()
+    uncertainty = serializers.FloatField(allow_null=True, help_text="Mean of its uncertainty map, 0 to 1")
     processing_time = serializers.FloatField()
     version = serializers.IntegerField()
     media = FrameMediaSerializer()
@@ -106,3 +121,37 @@ class FramePageSerializer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
     previous = serializers.CharField(allow_null=True, help_text="Always null: pages go forward")
     results = FrameSerializer(many=True)
+
+
+class DetectionChangeSerializer(serializers.Serializer[Any]):
+    """What a person says of a detection: its class, and whether they vouch for it."""
+
+    class_id = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, required=False, help_text="Number of the label class; default: as it is"
+    )
+    confirmed = serializers.BooleanField(default=True, help_text="false takes a confirmation back")
+
+
+class ConfirmationSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
+    version = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, required=False, help_text="If given, a detection of another version stays"
+    )
+    class_id = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+    confirmed = serializers.BooleanField(default=True)
+
+
+class BulkConfirmSerializer(serializers.Serializer[Any]):
+    detections = ConfirmationSerializer(many=True, allow_empty=False, max_length=MAX_CONFIRMED)
+
+
+class ConfirmationResultSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    status = serializers.IntegerField(help_text="As if it had been sent alone: 200, 400, 404, 409 or 412")
+    detail = serializers.CharField(help_text="Why it was refused; else empty")
+    detection = DetectionSerializer(allow_null=True, help_text="As it is now; null if it does not exist")
+
+
+class BulkConfirmedSerializer(serializers.Serializer[Any]):
+    results = ConfirmationResultSerializer(many=True, help_text="In the order of the request")
+    confirmed = serializers.IntegerField(help_text="How many were done")

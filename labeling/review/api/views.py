@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from functools import partial
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -14,7 +15,7 @@ from rest_framework.utils.urls import replace_query_param
 
 from accounts.models import Role
 from core.api.views import ApiView
-from core.errors import FieldError
+from core.errors import FieldError, NotFoundError
 from labeling.jobs.models import Frame, ProcessingJob
 from labeling.review import media, selectors
 from labeling.review.api.serializers import (
@@ -107,6 +108,13 @@ class FrameView(ApiView):
         return Response(value, headers={"ETag": f'"{row.version}"'})
 
 
+KINDS = {
+    "left": partial(media.image_response, eye="left"),
+    "right": partial(media.image_response, eye="right"),
+    "depth": media.depth_response,
+    "uncertainty": media.uncertainty_response,
+    "thumbnail": media.thumbnail_response,
+}
 IMAGE = {(200, "image/*"): OpenApiResponse(OpenApiTypes.BINARY)}
 
 
@@ -116,20 +124,14 @@ class FrameMediaView(ApiView):
     @extend_schema(
         operation_id="frames_media",
         summary="An image of a frame",
-        parameters=[
-            OpenApiParameter(
-                "kind", OpenApiTypes.STR, OpenApiParameter.PATH, enum=["left", "right", "depth", "thumbnail"]
-            )
-        ],
+        parameters=[OpenApiParameter("kind", OpenApiTypes.STR, OpenApiParameter.PATH, enum=list(KINDS))],
         responses=IMAGE,
     )
     def get(self, request: Request, frame_id: uuid.UUID, kind: str) -> HttpResponseBase:
         row = self.get_scoped(selectors.frames(request.user), pk=frame_id)
-        if kind == "thumbnail":
-            return media.thumbnail_response(request, row)
-        if kind == "depth":
-            return media.depth_response(request, row)
-        return media.image_response(request, row, kind)
+        if kind not in KINDS:
+            raise NotFoundError(f"The frame has no {kind} image.")
+        return KINDS[kind](request, row)
 
 
 def _cursor(request: Request) -> tuple[int, int]:

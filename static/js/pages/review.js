@@ -4,6 +4,7 @@ import { BirdsEye } from "../review/birdseye.js";
 import { css, hexColor, trackColor } from "../review/colors.js";
 import { FrameStore } from "../review/frames.js";
 import { groundPoint } from "../review/geometry.js";
+import { classKeys, Labelling } from "../review/labelling.js";
 import { Strip } from "../review/strip.js";
 import { Viewer } from "../review/viewer.js";
 import { shortcuts } from "../shortcuts.js";
@@ -13,19 +14,21 @@ const TRAIL_FRAMES = 40;
 const PLAY_MS = 90;
 
 const $ = (selector) => document.querySelector(selector);
-const { job, sequences, classes, start } = JSON.parse($("#review-state").textContent);
+const { job, sequences, classes, labels, mayLabel, start } = JSON.parse($("#review-state").textContent);
 
 const store = new FrameStore(job.id);
 const viewer = new Viewer($("#stage"));
 const birdsEye = new BirdsEye($("#birds-eye"));
 const strip = new Strip($("#strip"), store);
+const labelling = new Labelling();
 
 const remembered = JSON.parse(localStorage.getItem("fovea-review") ?? "{}");
 const state = {
   sequence: sequences.find(({ id }) => id === start?.sequence) ?? sequences.find((item) => item.frame_count) ?? sequences[0],
   number: start?.number ?? 0,
   view: "left",
-  show: { boxes: true, masks: true, boxes3d: true, labels: true, ...remembered.show },
+  show: { boxes: true, masks: true, boxes3d: true, labels: true, uncertainty: false, ...remembered.show },
+  opacity: remembered.opacity ?? 0.8, // of the uncertainty map
   colorBy: remembered.colorBy ?? "track",
   hidden: new Set(),
   minConfidence: 0,
@@ -50,8 +53,10 @@ async function go(number, { sequence = state.sequence } = {}) {
     if (!frame || mine !== turn) return;
     const address = frame.media[state.view] ?? frame.media.left;
     const image = await store.image(address);
+    // Without its map a frame is still worth looking at.
+    const map = state.show.uncertainty && frame.media.uncertainty ? await store.image(frame.media.uncertainty).catch(() => null) : null;
     if (mine !== turn) return;
-    Object.assign(state, { sequence, number: wanted, frame, image });
+    Object.assign(state, { sequence, number: wanted, frame, image, map });
     render();
     store.prefetch(sequence, wanted, state.view, state.direction);
     store.range(sequence, wanted - TRAIL_FRAMES, wanted).then(() => mine === turn && renderBirdsEye()).catch(() => {});
@@ -71,7 +76,8 @@ function render() {
     state.chosenId = null;
   }
   const view = frame.media[state.view] ? state.view : "left";
-  viewer.show({ frame, image: state.image, view, camera: sequence.camera, detections: state.detections, show: state.show });
+  const haze = state.map && view === "left" ? { image: state.map, opacity: state.opacity } : null;
+  viewer.show({ frame, image: state.image, haze, view, camera: sequence.camera, detections: state.detections, show: state.show });
   viewer.choose(state.chosenId);
   renderBirdsEye();
   renderList();
@@ -110,6 +116,7 @@ function renderList() {
     row.querySelector("[data-part=track]").textContent = item.track_id === null ? "" : `track ${item.track_id}`;
     row.querySelector("[data-part=confidence]").textContent = `${Math.round(item.confidence * 100)}%`;
     row.querySelector("[data-part=more]").textContent = describe(item);
+    row.querySelector("[data-part=tick]").hidden = !item.confirmed;
     row.querySelector("meter").value = item.confidence;
     button.addEventListener("click", () => choose(item.id === state.chosenId ? null : item));
     return row;
@@ -118,7 +125,83 @@ function renderList() {
   const hidden = state.frame.detections.length - state.detections.length;
   $("#detection-count").textContent = `${state.detections.length}${hidden ? ` of ${state.frame.detections.length}` : ""}`;
   $("#no-detections").hidden = state.detections.length > 0;
+  const confirmed = state.detections.filter((item) => item.confirmed).length;
+  $("#confirmed-count").textContent = confirmed ? `${confirmed} confirmed ·` : "";
+  renderChosen();
 }
+
+const chosen = () => state.detections?.find((item) => item.id === state.chosenId) ?? null;
+
+/** What is known of the chosen object, and how sure. */
+function renderChosen() {
+  const item = chosen();
+  $("#chosen").hidden = !item;
+  if (!item) return;
+  const percent = (value) => (value === null ? null : `${Math.round(value * 100)}%`);
+  $("#chosen-name").textContent = item.track_id === null ? item.class_name : `${item.class_name}, track ${item.track_id}`;
+  $("#chosen-badge").textContent = item.confirmed ? "confirmed" : "proposed";
+  $("#chosen-badge").dataset.kind = item.confirmed ? "success" : "";
+  const others = item.top_predictions.slice(0, 3).map(({ class_label: name, confidence }) => `${name} ${percent(confidence)}`);
+  const sigma = item.box_3d?.sigma;
+  const facts = [
+    ["Confidence", percent(item.confidence), "How sure the model is of the class"],
+    ["Could be", others.length > 1 ? others.join(", ") : null, "The classes it found most likely"],
+    ["Margin", percent(item.margin), "Best class probability minus the second best"],
+    ["Mask quality", percent(item.quality), "Expected overlap of the mask with the true one"],
+    ["Stability", percent(item.stability), "How little the mask changes when it is cut tighter or wider"],
+    ["Agreement", percent(item.agreement), "Overlap with the mask found in the mirrored image"],
+    ["Place", sigma && `± ${Math.hypot(...sigma.slice(0, 3)).toFixed(2)} m`, "Standard deviation of the 3D box's place"],
+    ["Size", sigma && `± ${sigma.slice(3, 6).map((value) => value.toFixed(2)).join(" × ")} m`, "Of height, width, length"],
+    ["Heading", sigma && `± ${Math.round((sigma[6] * 180) / Math.PI)}°`, "Standard deviation of the 3D box's heading"],
+  ];
+  $("#chosen-facts").replaceChildren(...facts.filter(([, value]) => value).flatMap(([name, value, title]) => {
+    const [term, description] = [document.createElement("dt"), document.createElement("dd")];
+    [term.textContent, term.title, description.textContent] = [name, title, value];
+    return [term, description];
+  }));
+  for (const button of document.querySelectorAll("[data-label]")) {
+    button.setAttribute("aria-pressed", String(Number(button.dataset.label) === item.class_id));
+  }
+}
+
+/** Confirm the chosen object, as another class if one is given, and choose the next one nobody has confirmed. */
+async function confirm(classId) {
+  const item = chosen();
+  if (!mayLabel || !item) return;
+  const { frame } = state;
+  const order = state.detections.map(({ id }) => id);
+  const said = await labelling.confirm(frame, item, classId);
+  if (!said || state.frame !== frame) return;
+  const at = order.indexOf(item.id);
+  const rest = [...order.slice(at + 1), ...order.slice(0, at)];
+  const next = rest.map((id) => state.detections.find((other) => other.id === id)).find((other) => other && !other.confirmed);
+  if (state.chosenId === item.id) choose(next ?? null);
+  $("#announcement").textContent = `${said.class_name} confirmed. ${next ? `Next: ${next.class_name}.` : "All of this frame are confirmed."}`;
+}
+
+/** Enter: confirm what is chosen; else choose what nobody confirmed yet, here or in the next frame. */
+async function confirmOrFind() {
+  if (chosen()) return confirm();
+  const here = state.detections?.find((item) => !item.confirmed);
+  if (here) return choose(here);
+  stop();
+  await go(state.number + 1);
+  choose(state.detections?.find((item) => !item.confirmed) ?? null);
+}
+
+async function undo() {
+  const undone = await labelling.undo();
+  if (!undone || undone.frame !== state.frame) return;
+  choose(state.detections.find(({ id }) => id === undone.detection.id) ?? null);
+}
+
+labelling.addEventListener("change", ({ detail: { frame, detection } }) => {
+  store.replace(frame, detection);
+  if (frame === state.frame) render();
+  strip.repaint();
+});
+labelling.addEventListener("settled", () => { $("#undo").disabled = !labelling.canUndo; });
+labelling.addEventListener("refused", ({ detail }) => toast(detail.message, "error"));
 
 function describe({ box_3d: box, area, bbox }) {
   if (!box) return area ? `${area.toLocaleString("en")} px, no 3D box` : `${Math.round(bbox[2])} × ${Math.round(bbox[3])} px`;
@@ -137,6 +220,7 @@ function renderFacts(view) {
     Number.isFinite(seconds) ? `${seconds.toFixed(2)} s` : "",
     `source frame ${frame.source_index}`,
     `${frame.width} × ${frame.height}`,
+    frame.uncertainty === null ? "" : `uncertainty ${(frame.uncertainty * 100).toFixed(1)}%`,
     frame.media.depth ? `depth on ${Math.round(frame.depth_coverage * 100)}%` : "no depth",
   ].filter(Boolean).join(" · ");
   for (const button of document.querySelectorAll("[data-view]")) {
@@ -147,6 +231,8 @@ function renderFacts(view) {
   $("#stage").setAttribute("aria-label", `Frame ${number}, ${view} view, ${seen} object${seen === 1 ? "" : "s"}`);
   if (!state.playing) $("#announcement").textContent = `Frame ${number}, ${seen} object${seen === 1 ? "" : "s"}`;
   $("#depth-legend").hidden = view !== "depth";
+  $("#uncertainty-legend").hidden = !(state.map && view === "left");
+  document.querySelector("[data-toggle=uncertainty]").disabled = !frame.media.uncertainty;
 }
 state.firstTime = {};
 
@@ -160,6 +246,7 @@ function choose(item) {
     button.setAttribute("aria-pressed", String(pressed));
     if (pressed) button.scrollIntoView({ block: "nearest" });
   }
+  renderChosen();
 }
 
 async function setView(view) {
@@ -172,7 +259,8 @@ function toggle(name) {
   state.show[name] = !state.show[name];
   remember();
   renderToggles();
-  render();
+  if (name === "uncertainty") go(state.number); // its map may have to be fetched
+  else render();
 }
 
 function setColors(by) {
@@ -184,7 +272,7 @@ function setColors(by) {
 }
 
 function remember() {
-  localStorage.setItem("fovea-review", JSON.stringify({ show: state.show, colorBy: state.colorBy }));
+  localStorage.setItem("fovea-review", JSON.stringify({ show: state.show, colorBy: state.colorBy, opacity: state.opacity }));
 }
 
 function renderToggles() {
@@ -247,6 +335,12 @@ $("#confidence").addEventListener("input", (event) => {
 });
 for (const button of document.querySelectorAll("[data-view]")) button.addEventListener("click", () => setView(button.dataset.view));
 for (const button of document.querySelectorAll("[data-toggle]")) button.addEventListener("click", () => toggle(button.dataset.toggle));
+$("#opacity").value = state.opacity;
+$("#opacity").addEventListener("input", (event) => {
+  state.opacity = Number(event.target.value);
+  remember();
+  render();
+});
 $("#color-by").addEventListener("change", (event) => setColors(event.target.value));
 $("#sequence")?.addEventListener("change", (event) => {
   stop();
@@ -263,8 +357,13 @@ strip.addEventListener("go", ({ detail }) => { stop(); go(detail); });
 viewer.addEventListener("choose", ({ detail }) => choose(detail));
 birdsEye.addEventListener("choose", ({ detail }) => choose(detail));
 
+for (const button of document.querySelectorAll("[data-label]")) button.addEventListener("click", () => confirm(Number(button.dataset.label)));
+$("#confirm")?.addEventListener("click", () => confirm());
+$("#undo")?.addEventListener("click", undo);
+
 const step = (by) => () => { stop(); go(state.number + by); };
-const keys = shortcuts({
+const onPage = ({ target }) => !target.closest("button, a, summary, input, select") || Boolean(target.closest("#detections"));
+const bindings = {
   ArrowRight: { run: step(1), label: "Next frame" },
   ArrowLeft: { run: step(-1), label: "Previous frame" },
   "Shift+ArrowRight": { run: step(10), label: "Ten frames on" },
@@ -279,6 +378,7 @@ const keys = shortcuts({
   m: { run: () => toggle("masks"), label: "Masks" },
   c: { run: () => toggle("boxes3d"), label: "3D boxes (cuboids)" },
   l: { run: () => toggle("labels"), label: "Labels" },
+  u: { run: () => state.frame?.media.uncertainty && toggle("uncertainty"), label: "Uncertainty" },
   t: { run: () => setColors(state.colorBy === "track" ? "class" : "track"), label: "Colour by track or by class" },
   n: { run: () => chooseNext(1), label: "Choose the next object" },
   p: { run: () => chooseNext(-1), label: "Choose the previous object" },
@@ -286,7 +386,20 @@ const keys = shortcuts({
   "+": { run: () => viewer.zoomBy(1.4), label: "Zoom in" },
   "-": { run: () => viewer.zoomBy(1 / 1.4), label: "Zoom out" },
   0: { run: () => viewer.fit(), label: "Fit the picture" },
-});
+};
+if (mayLabel) {
+  const given = classKeys(labels, ["n", "p", "z", "u"]);
+  for (const [key, number] of given) {
+    const other = bindings[key];
+    const run = () => (chosen() ? confirm(number) : other?.run());
+    bindings[key] = { run, label: other?.label, when: () => Boolean(chosen() || other) };
+    document.querySelector(`[data-label="${number}"]`)?.append(Object.assign(document.createElement("kbd"), { textContent: key }));
+  }
+  bindings["1…9"] = { label: "Give the chosen object the class of this number, and go on to the next" };
+  bindings.Enter = { run: confirmOrFind, when: onPage, label: "Confirm the chosen object; or choose one to confirm" };
+  bindings.z = { run: undo, label: "Take the last confirmation back" };
+}
+const keys = shortcuts(bindings);
 $("#help").addEventListener("click", keys.show);
 
 renderToggles();

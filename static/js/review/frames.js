@@ -26,6 +26,12 @@ export class FrameStore {
     return this.peek(sequence, number);
   }
 
+  /** Put a detection that was changed in the place of what is here of it. */
+  replace(frame, detection) {
+    const at = frame.detections.findIndex((item) => item.id === detection.id);
+    frame.detections.splice(at < 0 ? frame.detections.length : at, at < 0 ? 0 : 1, detection);
+  }
+
   /** Have the frames from `first` to `last` fetched; resolves once all are here. */
   range(sequence, first, last) {
     const wanted = [];

@@ -10,7 +10,7 @@ export class Viewer extends EventTarget {
   #stage;
   #picture;
   #overlay;
-  #scene = null; // {frame, image, view, camera, detections: [{…, paint: [r, g, b]}], show}
+  #scene = null; // {frame, image, haze: {image, opacity} or null, view, camera, detections: [{…, paint: [r, g, b]}], show}
   #zoom = 1;
   #pan = [0, 0]; // of the picture's centre from the stage's, in CSS pixels
   #masks = new WeakMap(); // detection → {pixels, painted: {color: canvas}}
@@ -33,7 +33,9 @@ export class Viewer extends EventTarget {
   }
 
   show(scene) {
-    const pictureChanged = scene.image !== this.#scene?.image;
+    const before = this.#scene?.haze;
+    const pictureChanged =
+      scene.image !== this.#scene?.image || scene.haze?.image !== before?.image || scene.haze?.opacity !== before?.opacity;
     this.#scene = scene;
     this.#hovered = scene.detections.find((item) => item.id === this.#hovered?.id) ?? null;
     this.#redraw(pictureChanged);
@@ -95,13 +97,24 @@ export class Viewer extends EventTarget {
   #drawPicture(ratio) {
     const context = this.#picture.getContext("2d");
     const { scale, left, top } = this.#placement;
-    const { frame, image } = this.#scene;
+    const { frame, image, haze } = this.#scene;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.#picture.width, this.#picture.height);
     context.setTransform(ratio, 0, 0, ratio, left * ratio, top * ratio);
     context.imageSmoothingEnabled = scale * ratio < 3;
     context.imageSmoothingQuality = "high";
     if (image) context.drawImage(image, 0, 0, frame.width * scale, frame.height * scale);
+    if (haze) {
+      // The picture steps back, and what is uncertain shines through: black adds nothing.
+      context.fillStyle = `rgb(7 9 12 / ${0.55 * haze.opacity})`;
+      context.fillRect(0, 0, frame.width * scale, frame.height * scale);
+      context.imageSmoothingEnabled = true;
+      context.globalCompositeOperation = "screen";
+      context.globalAlpha = haze.opacity;
+      context.drawImage(haze.image, 0, 0, frame.width * scale, frame.height * scale);
+      context.globalAlpha = 1;
+      context.globalCompositeOperation = "source-over";
+    }
   }
 
   #drawOverlay(ratio) {

@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
+import cv2
+import numpy as np
 import pytest
+from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 
-from labeling.jobs.models import Frame
+from labeling.jobs.models import Detection, Frame
+from pipeline.storage.layout import SequenceLayout
 from tests.labeling.review.scenes import make_job
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -33,6 +38,7 @@ def page(live_server, owner, job):
         context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=live_server.url)
         context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}])
         page = context.new_page()
+        page.problems = problems
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: message.type == "error" and problems.append(message.text))
@@ -83,6 +89,37 @@ def test_layers_are_drawn_and_switched_off(page):
     for key in "bcl":
         page.keyboard.press(key)
     assert 0 == _drawn(page, 1) < without_masks < everything
+
+
+def test_where_the_model_is_not_sure_shines_through_the_picture(page, job):
+    frame = Frame.objects.get(sequence__position=0, number=0)
+    place = SequenceLayout(Path(settings.JOBS_ROOT) / str(job.pk) / frame.sequence.name).uncertainty(0)
+    place.parent.mkdir()
+    level = np.zeros((45, 80), np.uint8)
+    level[:, 40:] = 255
+    cv2.imwrite(str(place), level)
+    Frame.objects.filter(pk=frame.pk).update(uncertainty=0.5)
+    assert page.is_disabled("[data-toggle=uncertainty]")
+    page.reload()
+    page.wait_for_selector("#detections li")
+    assert "uncertainty 50.0%" in page.inner_text("#facts")
+    red = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+        const canvas = document.querySelector('#stage canvas');
+        const at = (x) => canvas.getContext('2d').getImageData(canvas.width * x, canvas.height * 0.8, 1, 1).data[0];
+        done([at(0.25), at(0.75)]);
+    })))"""
+    before = page.evaluate(red)
+    page.keyboard.press("u")
+    page.wait_for_selector("#uncertainty-legend:not([hidden])")
+    sure, unsure = page.evaluate(red)
+    assert sure < before[0] - 20
+    assert unsure > before[1] + 40
+    page.fill("#opacity", "0.3")
+    fainter = page.evaluate(red)
+    assert sure < fainter[0]
+    assert fainter[1] < unsure
+    page.keyboard.press("ArrowRight")  # the next frame has no map
+    page.wait_for_selector("#uncertainty-legend[hidden]", state="attached")
 
 
 def test_right_and_depth_have_their_own_pictures(page):
@@ -148,3 +185,42 @@ def test_the_other_recording_is_a_choice_away_and_plays(page):
 def test_help_lists_the_keys(page):
     page.keyboard.press("?")
     assert "Next frame" in page.inner_text("dialog[open]")
+
+
+def test_a_person_confirms_and_corrects_by_keyboard_alone(page, owner):
+    first = "#detections button >> nth=0"
+    page.keyboard.press("Enter")  # nothing is chosen: choose what nobody confirmed
+    assert page.get_attribute(first, "aria-pressed") == "true"
+    page.keyboard.press("3")  # with an object chosen: its class, by number
+    page.wait_for_selector("#detections li:nth-child(1) [data-part=tick]:not([hidden])")
+    assert page.inner_text(f"{first} >> [data-part=name]") == "Traffic cone"
+    assert page.get_attribute("#detections button >> nth=1", "aria-pressed") == "true"  # on to the next
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#detections li:nth-child(2) [data-part=tick]:not([hidden])")
+    assert page.inner_text("#confirmed-count") == "2 confirmed ·"
+    said = Detection.objects.filter(confirmed_by=owner).order_by("instance")
+    assert [row.label_class.name for row in said] == ["Traffic cone", "Car"]
+    page.keyboard.press("z")
+    page.wait_for_selector("#detections li:nth-child(2) [data-part=tick][hidden]", state="attached")
+    page.keyboard.press("z")
+    page.wait_for_selector("#detections li:nth-child(1) [data-part=tick][hidden]", state="attached")
+    assert page.inner_text(f"{first} >> [data-part=name]") == "Car"
+    assert not said.all().exists()
+    page.wait_for_selector("#undo[disabled]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("3")  # with nothing chosen the number is the view again
+    page.wait_for_selector("[data-view=depth][aria-pressed=true]")
+
+
+def test_another_persons_change_is_shown_and_not_overwritten(page, job, owner):
+    detection = job.detections.filter(frame__number=0, frame__sequence__position=0).earliest("instance")
+    Detection.objects.filter(pk=detection.pk).update(
+        label_class=job.dataset.label_classes.get(number=2), confirmed_at=timezone.now(), version=2
+    )
+    page.locator("#detections button").first.click()
+    page.click("[data-label='3']")
+    page.wait_for_selector(".toast[data-kind=error]:has-text('someone else')")
+    assert page.inner_text("#detections button >> nth=0 >> [data-part=name]") == "Person"
+    detection.refresh_from_db()
+    assert detection.version == 2
+    page.problems.clear()  # the browser tells of the 412 by itself

@@ -1,12 +1,16 @@
 """Images of frames: cacheable for ever, made once, for members only."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from labeling.jobs.models import Frame
 from labeling.review.pictures import color_depth
+from pipeline.storage.layout import SequenceLayout
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -68,7 +72,7 @@ def test_near_is_warm_far_is_cool_and_holes_are_dark():
 def test_strangers_and_the_signed_out_get_nothing(media, job):
     stranger = Client()
     stranger.force_login(UserFactory())
-    for address in media.values():
+    for address in filter(None, media.values()):
         assert stranger.get(address).status_code == 404
         assert Client().get(address).status_code == 401
     assert stranger.get(f"/review/{job.pk}/").status_code == 404
@@ -80,3 +84,19 @@ def test_an_eye_that_is_not_there_is_not_found(browser, job):
     Frame.objects.filter(pk=frame.pk).update(has_right=False, has_depth=False)
     for kind in ("right", "middle", "depth"):
         assert browser.get(f"/api/v1/frames/{frame.pk}/{kind}").status_code == 404
+
+
+def test_an_uncertainty_map_is_black_where_the_model_is_sure_and_bright_where_not(browser, job):
+    frame = Frame.objects.first()
+    assert browser.get(f"/api/v1/frames/{frame.pk}/uncertainty").status_code == 404
+    place = SequenceLayout(Path(settings.JOBS_ROOT) / str(job.pk) / frame.sequence.name).uncertainty(frame.number)
+    place.parent.mkdir()
+    level = np.zeros((24, 40), np.uint8)
+    level[:, 20:] = 255
+    cv2.imwrite(str(place), level)
+    Frame.objects.filter(pk=frame.pk).update(uncertainty=0.5)
+    address = browser.get(f"/api/v1/frames/{frame.pk}").json()["media"]["uncertainty"]
+    picture = _image(browser.get(address))
+    assert picture.shape == (24, 40, 3)
+    assert picture[:, :16].max() < 40
+    assert picture[:, 24:].mean() > 150
