@@ -20,7 +20,7 @@ from pipeline.errors import SegmenterUnavailableError
 from pipeline.segmentation import registry
 from pipeline.segmentation.base import ClassSpec, Instance, View
 from pipeline.segmentation.components import surface_components
-from pipeline.segmentation.geometric import guided_filter
+from pipeline.segmentation.refinement import guided_filter
 from pipeline.segmentation.size_prior import log_likelihoods, typical_size
 from pipeline.segmentation.vocabulary import VOC, voc_indices, words
 

@@ -2,8 +2,8 @@
 
 No weights, no learning. Steps: the ground plane (gravity-guided) is removed; pixels above it whose inverse depth
 changes no faster than a surface can are joined; pieces that stand together in the bird's-eye view are merged; pieces
-too tall, too large or floating are background; sizes give class probabilities; outlines are drawn to image edges by a
-guided filter (He, Sun, Tang 2010).
+too tall, too large or floating are background; sizes give class probabilities, solidity and free outlines the support
+that scales them; colours and image edges move the outlines (`refinement`).
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,8 @@ from pipeline.geometry.boxes3d import level_rotation
 from pipeline.geometry.plane import fit_ground_plane
 from pipeline.segmentation.base import ClassSpec, Instance, View
 from pipeline.segmentation.components import SLOPE, surface_components
+from pipeline.segmentation.evidence import extent, quantiles, rising, solidity, surroundings
+from pipeline.segmentation.refinement import PAD, SURE, contested, outlined, refined
 from pipeline.segmentation.size_prior import log_likelihoods, posterior, typical_size
 
 Floats = NDArray[Any]
@@ -29,15 +31,21 @@ _MAX_WIDTH: Final = 800
 _FILL: Final = (0.10, 0.35)
 _FREE: Final = (0.55, 0.85)
 _VISIBLE: Final = (0.0, 0.5)
+_SOLID: Final = (0.72, 0.92)
+_KNOWN: Final = (0.75, 0.95)
 """From where to where support rises from 0 to 1: with the share of the piece's rectangle in the image that it fills,
-with the share of its outline behind which it is empty, with the part of its height that is seen. Measured: what is
-right on the simulated street has 0.36, 0.79 and 0.63 or more; splinters of the structures of a real hall mostly less.
+with the share of its outline behind which it is empty, with the part of its height that is seen, with how little is
+missing from it once its gaps are closed, with the share of its pixels that have a depth. Measured: what is right on
+the simulated street has 0.36, 0.79, 0.63, 0.90 and 0.95 or more; splinters of the structures of a real hall and of
+real trees mostly less in one or the other, most of all in the fourth.
 """
+_SMALL: Final = 2.0
+"""Times min_pixels: what is much smaller finds little support."""
+_BEHIND: Final = -2.0
+_GROUND: Final = -2.0
+"""Log-odds of a pixel being part of an object behind whose far side, or on the ground, the matcher puts it."""
 _AS_WELL: Final = 0.35
 """How much less likely one thing may be than each of two that touch each other, and still be what both are parts of."""
-_UNKNOWN: Final = 0.15
-_UNKNOWN_FREE: Final = 0.7
-"""Of an outline without any depth around it, this share is held to be free; with the weight of such a share."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,9 @@ class Geometric:
             return []
         step = -(-view.image.shape[1] // _MAX_WIDTH)
         depth = view.depth[::step, ::step]
-        image = view.image[::step, ::step]
+        image = view.image
+        if step > 1:
+            image = np.asarray(cv2.resize(image, depth.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         matrix = view.camera_matrix / np.array([[step], [step], [1]])
         valid = np.isfinite(depth) & (depth > 0.2)
         placed = self._place(depth, valid, matrix, view.gravity)
@@ -106,18 +116,18 @@ class Geometric:
         taken = np.zeros(depth.shape, np.int32)
         for number, piece in enumerate(pieces, start=1):
             taken.reshape(-1)[piece.pixels] = number
-        found = []
-        for number, piece in enumerate(pieces, start=1):
-            scored = self._scored(piece, taken == number, x, z, height, depth, low)
-            if scored is None:
-                continue
-            scores, support, class_id = scored
-            mask = self._outline(number, taken, image, depth, height, x, z, piece)
-            if step > 1:
-                soft = cv2.resize(mask.astype(np.float32), view.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-                mask = soft > 0.5
-            if mask.any():
-                found.append(Instance(mask, class_id, scores[class_id], scores, quality=round(support, 4)))
+        scored = {
+            number: scores
+            for number, piece in enumerate(pieces, start=1)
+            if (scores := self._scored(piece, taken == number, x, z, height, depth, low)) is not None
+        }
+        taken[~np.isin(taken, list(scored))] = 0
+        odds = contested([self._odds(each, taken, image, depth, height, x, z, pieces[each - 1]) for each in scored])
+        found = [
+            instance
+            for each, (scores, class_id) in zip(odds, scored.values(), strict=True)
+            if (instance := outlined(each, view.image.shape[1::-1], class_id, scores[class_id], scores)) is not None
+        ]
         return sorted(found, key=lambda each: -each.confidence)
 
     def _place(
@@ -174,7 +184,7 @@ class Geometric:
         (x_low, x_high), (z_low, z_high) = quantiles(px, (0.03, 0.97)), quantiles(pz, (0.05, 0.95))
         rows, columns = np.divmod(pixels, x.shape[1])
         window = int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
-        across, along = _extent(px, pz)
+        across, along = extent(px, pz)
         border = window[0] <= 2 or window[2] >= x.shape[1] - 3
         fit = log_likelihoods(
             self.classes,
@@ -236,8 +246,8 @@ class Geometric:
 
     def _scored(
         self, piece: _Piece, mask: Mask, x: Floats, z: Floats, height: Floats, depth: Floats, low: Floats
-    ) -> tuple[dict[int, float], float, int] | None:
-        """Class probabilities, support and class of a piece; None for background.
+    ) -> tuple[dict[int, float], int] | None:
+        """Class probabilities and class of a piece; None for background.
 
         Support is the evidence that this is all of one thing that stands free, apart from its size: a splinter of a
         wall may have any size. The probabilities are multiplied by it.
@@ -247,10 +257,10 @@ class Geometric:
         left, upper, right, lower = piece.window
         pad = 16
         window = (slice(max(upper - pad, 0), lower + pad + 1), slice(max(left - pad, 0), right + pad + 1))
-        around = _surroundings(mask[window], depth[window], height[window] > low[window])
+        around = surroundings(mask[window], depth[window], height[window] > low[window])
         if bottom > max(0.35 * top, 0.5) and not around.below and lower < mask.shape[0] - 3:
             return None  # nothing carries it: a tree's crown, a sign
-        across, along = _extent(px, pz)
+        across, along = extent(px, pz)
         cut_above = upper <= 1
         cut_aside = left <= 2 or right >= mask.shape[1] - 3 or around.aside
         values = log_likelihoods(
@@ -264,8 +274,10 @@ class Geometric:
         share = posterior(values)
         best = int(np.argmax(share))
         fill = piece.pixels.size / ((right - left + 1) * (lower - upper + 1))
-        support = _rising(fill, _FILL) * _rising(around.free, _FREE) * _rising((top - bottom) / top, _VISIBLE)
-        support *= float(1 - np.exp(-piece.pixels.size / (0.8 * self.min_pixels)))
+        support = rising(fill, _FILL) * rising(around.free, _FREE) * rising((top - bottom) / top, _VISIBLE)
+        solid, known = solidity(mask[window], depth[window])
+        support *= rising(solid, _SOLID) * rising(known, _KNOWN)
+        support *= float(1 - np.exp(-piece.pixels.size / (_SMALL * self.min_pixels)))
         if share[best] * support < 0.02:
             return None
         scores = {
@@ -273,9 +285,9 @@ class Geometric:
             for each, value in zip(self.classes, share, strict=True)
             if value > 1e-4
         }
-        return scores, support, self.classes[best].id
+        return scores, self.classes[best].id
 
-    def _outline(
+    def _odds(
         self,
         number: int,
         taken: NDArray[np.int32],
@@ -285,12 +297,11 @@ class Geometric:
         x: Floats,
         z: Floats,
         piece: _Piece,
-    ) -> Mask:
-        """The piece with its feet and without its holes, drawn to the edges of the image."""
+    ) -> Floats:
+        """Log-odds (H, W) of being the piece, which gets its feet, loses its holes, and is drawn to image edges."""
         rows, columns = np.divmod(piece.pixels, depth.shape[1])
-        pad = 12
-        v0, v1 = max(int(rows.min()) - pad, 0), min(int(rows.max()) + 2 * pad, depth.shape[0])
-        u0, u1 = max(int(columns.min()) - pad, 0), min(int(columns.max()) + pad, depth.shape[1])
+        v0, v1 = max(int(rows.min()) - PAD, 0), min(int(rows.max()) + PAD, depth.shape[0])
+        u0, u1 = max(int(columns.min()) - PAD, 0), min(int(columns.max()) + PAD, depth.shape[1])
         window = (slice(v0, v1), slice(u0, u1))
         mine = taken[window] == number
         others = (taken[window] > 0) & ~mine
@@ -305,98 +316,9 @@ class Geometric:
         outlines, _ = cv2.findContours(body, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         kept = [each for each in outlines if cv2.contourArea(each) > 0.04 * piece.pixels.size]
         body = cv2.drawContours(np.zeros_like(body), kept, -1, 1, cv2.FILLED)
-        soft = guided_filter(image[window], body.astype(np.float32), radius=5, eps=3e-4)
-        whole = np.zeros(depth.shape, bool)
-        whole[window] = (soft > 0.5) & ~others
-        return whole
-
-
-def _rising(value: float, limits: tuple[float, float]) -> float:
-    """0 below the first limit, 1 above the second."""
-    return float(np.clip((value - limits[0]) / (limits[1] - limits[0]), 0, 1))
-
-
-def _extent(x: Floats, z: Floats) -> tuple[float, float]:
-    """Metres across and along the line of sight to the middle of points (n,)."""
-    sight_x, sight_z = quantiles(x, (0.5,))[0], quantiles(z, (0.5,))[0]
-    distance = float(np.hypot(sight_x, sight_z))
-    sight_x, sight_z = sight_x / distance, sight_z / distance
-    back, front = quantiles(x * sight_x + z * sight_z, (0.95, 0.05))
-    right, left = quantiles(x * sight_z - z * sight_x, (0.985, 0.015))
-    return right - left, back - front
-
-
-def quantiles(values: Floats, shares: Sequence[float]) -> list[float]:
-    """As `np.quantile` gives them; a tenth of its time on a thousand values."""
-    ordered = np.sort(values)
-    found = []
-    for share in shares:
-        place = share * (ordered.size - 1)
-        below = int(place)
-        low, high = float(ordered[below]), float(ordered[min(below + 1, ordered.size - 1)])
-        found.append(low + (high - low) * (place - below))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Surroundings:
-    """aside, below: whether something nearer stands in front of a piece there. free: share of its outline (above the
-    ground, where a depth is known) behind which it is empty; the rest goes on at the depth of the piece."""
-
-    aside: bool
-    below: bool
-    free: float
-
-
-def _surroundings(mask: Mask, depth: Floats, standing: Mask) -> _Surroundings:
-    """Compare the depth a few pixels around (beside: along a fifth of the height) with the mask's."""
-    behind = 0.92 * float(np.nanmedian(depth[mask])) - 0.1
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    first = mask.argmax(axis=1)[rows]
-    last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
-    lowest = mask.shape[0] - 1 - mask[::-1].argmax(axis=0)[columns]
-    left, right = depth[rows, np.maximum(first - 6, 0)], depth[rows, np.minimum(last + 6, mask.shape[1] - 1)]
-    aside = max(np.count_nonzero(left < behind), np.count_nonzero(right < behind)) > 0.2 * rows.size
-    below = False
-    for drop in (7, 14):  # right below the rim of what is in front the matcher often has no answer
-        under = depth[np.minimum(lowest + drop, mask.shape[0] - 1), columns]
-        known = np.count_nonzero(np.isfinite(under))
-        below |= bool(known > 0.25 * columns.size and np.count_nonzero(under < behind) > 0.5 * known)
-    inside = mask.astype(np.float32)
-    count = cv2.boxFilter(inside, -1, (17, 17), normalize=False)
-    total = cv2.boxFilter(np.where(mask, depth, 0).astype(np.float32), -1, (17, 17), normalize=False)
-    near = np.asarray(total / np.maximum(count, 1), dtype=np.float32)
-    ring = (count > 0) & (cv2.dilate(inside, np.ones((5, 5), np.uint8)) == 0)
-    margin = 0.25 + 0.006 * near**2
-    farther = np.count_nonzero(ring & (depth > near + margin))
-    same = np.count_nonzero(ring & standing & (np.abs(depth - near) <= margin))
-    free = (farther + _UNKNOWN_FREE * _UNKNOWN * ring.sum()) / (farther + same + _UNKNOWN * ring.sum() + 1e-9)
-    return _Surroundings(bool(aside or below), bool(below), float(free))
-
-
-def guided_filter(image: NDArray[np.uint8], values: Floats, radius: int, eps: float) -> Floats:
-    """`values` (H, W) smoothed along the edges of `image` (uint8 BGR): He, Sun, Tang, "Guided Image Filtering", 2010.
-
-    The colour guide of their section 3.4, with its 3x3 systems solved in closed form.
-    """
-    side = (2 * radius + 1, 2 * radius + 1)
-
-    def mean(value: Floats) -> Floats:
-        return np.asarray(cv2.boxFilter(value, -1, side, borderType=cv2.BORDER_REFLECT), dtype=np.float32)
-
-    guide = image.astype(np.float32) / 255
-    mean_i, mean_p = mean(guide), mean(values)
-    cov_ip = mean(guide * values[..., None]) - mean_i * mean_p[..., None]
-    b, g, r = cv2.split(guide)
-    mb, mg, mr = cv2.split(mean_i)
-    bb, gg, rr = mean(b * b) - mb * mb + eps, mean(g * g) - mg * mg + eps, mean(r * r) - mr * mr + eps
-    bg, br, gr = mean(b * g) - mb * mg, mean(b * r) - mb * mr, mean(g * r) - mg * mr
-    # Adjugate of the symmetric covariance.
-    c00, c01, c02 = gg * rr - gr * gr, br * gr - bg * rr, bg * gr - br * gg
-    c11, c12, c22 = bb * rr - br * br, bg * br - bb * gr, bb * gg - bg * bg
-    det = bb * c00 + bg * c01 + br * c02
-    x, y, z = cv2.split(cov_ip)
-    a = np.stack([c00 * x + c01 * y + c02 * z, c01 * x + c11 * y + c12 * z, c02 * x + c12 * y + c22 * z], axis=2)
-    a /= det[..., None]
-    offset = mean_p - (a * mean_i).sum(axis=2)
-    return np.asarray((mean(a) * guide).sum(axis=2) + mean(offset), dtype=np.float32)
+        known = np.isfinite(depth[window])
+        ground = known & (np.abs(height[window]) < 0.03 + 0.004 * depth[window])
+        evidence = np.float32(_BEHIND) * (depth[window] > piece.z[1] + 3 * margin) + np.float32(_GROUND) * ground
+        odds = np.full(depth.shape, -SURE, np.float32)
+        odds[window] = refined(image[window], (body > 0) & ~others, evidence, known)
+        return odds
