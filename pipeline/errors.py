@@ -42,6 +42,12 @@ class SegmenterUnavailableError(PipelineError):
     code = "segmenter_unavailable"
 
 
+class ClassHeadError(PipelineError):
+    """A class head cannot be trained, read or used here; the message names the file or what is missing."""
+
+    code = "class_head_invalid"
+
+
 class TooManyBadFramesError(PipelineError):
     """More frames failed than the job allows."""
 

@@ -22,6 +22,7 @@ import numpy as np
 from pipeline.errors import PipelineError
 from pipeline.segmentation import registry, rle
 from pipeline.segmentation.base import Instance, Segmenter, View
+from pipeline.segmentation.views import load_view
 from pipeline.stages.base import StageContext
 from pipeline.stages.ordered import read_ahead
 from pipeline.stages.run import journal_path
@@ -29,7 +30,7 @@ from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.atomic import atomic_open, write_bytes
 from pipeline.storage.journal import Commit, read_journal
 from pipeline.storage.records import DetectionRecord, FrameRecord
-from pipeline.storage.sequence import SequenceFileError, load_depth, load_image, read_camera, read_frames
+from pipeline.storage.sequence import SequenceFileError, read_camera, read_frames
 
 DETECTIONS_VERSION: Final = 1
 _PNG_PARAMETERS: Final = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
@@ -137,18 +138,11 @@ class Segmentation:
 
 def _load(context: StageContext, camera: RectifiedCamera, frame: FrameRecord) -> Loaded:
     try:
-        image = load_image(context.layout, frame)
-        if not np.any(image >= _BLACK):
-            return frame, None, f"Frame {frame.number} is black."
-        depth = load_depth(context.layout, frame.number) if frame.has_depth and camera.metric else None
-        if depth is not None and depth.shape != image.shape[:2]:
-            return frame, None, f"depth/{frame.number:06d}.npy does not have the size of the image."
-        gravity = None if frame.gravity is None else np.array(frame.gravity, dtype=np.float64)
-        view = View(
-            image, None if depth is None else np.array(depth), camera.matrix if camera.metric else None, gravity
-        )
+        view = load_view(context.layout, camera, frame)
     except SequenceFileError as error:
         return frame, None, str(error)
+    if not np.any(view.image >= _BLACK):
+        return frame, None, f"Frame {frame.number} is black."
     return frame, view, ""
 
 

@@ -26,6 +26,11 @@ class SequenceLayout:
     def masks(self) -> Path:
         return self.root / "detections" / "masks"
 
+    def features(self, number: int, kind: str) -> Path:
+        """float16 (instances, D): the segmenter's own features of one kind, for training class names (an addition)."""
+        folder = kind.replace(":", "-").replace("/", "-v")
+        return self.root / "detections" / "features" / folder / f"{number:06d}.npy"
+
     @property
     def tracks(self) -> Path:
         return self.root / "tracks.json"

@@ -76,6 +76,23 @@ def load_depth(layout: SequenceLayout, number: int) -> NDArray[np.float32] | Non
     return depth
 
 
+def load_features(layout: SequenceLayout, number: int, kind: str) -> NDArray[np.float32] | None:
+    """The segmenter's own features of a frame's instances, (instances, D); None where there are none of that kind.
+
+    Raises SequenceFileError for a damaged file.
+    """
+    path = layout.features(number, kind)
+    try:
+        features: NDArray[Any] = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        raise SequenceFileError(f"features/{path.name} cannot be read: {error}.") from error
+    if features.ndim != 2 or features.dtype != np.float16:
+        raise SequenceFileError(f"features/{path.name} is {features.dtype} {features.shape}, not float16 (n, D).")
+    return features.astype(np.float32)
+
+
 def load_image(layout: SequenceLayout, frame: FrameRecord, camera: str = "left") -> NDArray[np.uint8]:
     """The image of a kept frame, uint8 BGR (H, W, 3); camera: "left" or "right". Raises SequenceFileError."""
     path = image_path(layout, frame, camera)
