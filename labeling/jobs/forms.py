@@ -18,16 +18,6 @@ STAGE_HELP = {
     "reconstruction": "An upright 3D box around each object, in KITTI's conventions. Needs segmentation.",
     "tracking": "One identity per object through the sequence (ByteTrack). Needs reconstruction.",
 }
-SEGMENTER_LABELS = {
-    "auto": "Automatic", "geometric": "Geometric", "deeplab": "DeepLab v3", "sam2": "SAM 2", "sam3": "SAM 3",
-}  # fmt: skip
-SEGMENTER_HELP = {
-    "auto": "The best one that can run here for these recordings and classes.",
-    "geometric": "Objects stand out from the ground as 3D clusters; classes by their typical sizes. Stereo only.",
-    "deeplab": "DeepLab v3 with the 20 classes of PASCAL VOC; fast on a CPU.",
-    "sam2": "Segment Anything 2: class-agnostic masks of high quality.",
-    "sam3": "Segment Anything 3: looks for the text prompts of the label classes.",
-}
 
 
 class JobForm(forms.Form):
@@ -107,8 +97,8 @@ class JobForm(forms.Form):
         return [
             {
                 **item,
-                "label": SEGMENTER_LABELS.get(item["name"], item["name"]),
-                "help": SEGMENTER_HELP.get(item["name"], ""),
+                "label": segmenters.LABELS.get(item["name"], item["name"]),
+                "help": segmenters.HELP.get(item["name"], ""),
                 "checked": item["name"] == chosen,
             }
             for item in [auto, *segmenters.statuses()]

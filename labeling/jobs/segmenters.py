@@ -7,6 +7,16 @@ from typing import Any
 from django.conf import settings
 
 WANTS_GPU = frozenset({"sam2", "sam3"})
+LABELS = {
+    "auto": "Automatic", "geometric": "Geometric", "deeplab": "DeepLab v3", "sam2": "SAM 2", "sam3": "SAM 3",
+}  # fmt: skip
+HELP = {
+    "auto": "The best one that can run here for these recordings and classes.",
+    "geometric": "Objects stand out from the ground as 3D clusters; classes by their typical sizes. Stereo only.",
+    "deeplab": "DeepLab v3 with the 20 classes of PASCAL VOC; fast on a CPU.",
+    "sam2": "Segment Anything 2: class-agnostic masks of high quality.",
+    "sam3": "Segment Anything 3: looks for the text prompts of the label classes.",
+}
 
 
 @dataclass(frozen=True, slots=True)
