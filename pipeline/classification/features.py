@@ -68,6 +68,11 @@ def is_segmenters(kind: str) -> bool:
     return kind.startswith(_SEGMENTER)
 
 
+def stored(own: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A segmenter's own features in the precision they are kept in, so that a head sees what it was trained on."""
+    return own.astype(np.float16).astype(np.float32)
+
+
 def why_not(kind: str, models_folders: Sequence[Path]) -> str:
     """Why features of that kind cannot be had of images and masks here; empty where they can."""
     if kind == DESCRIPTOR:

@@ -3,9 +3,9 @@
 A product of experts (Hinton, "Training Products of Experts by Minimizing Contrastive Divergence", 2002) with exponent 1
 for the head, which is calibrated on labels, and a learned exponent for the segmenter, which is not.
 
-What the segmenter says is taken apart first: the evidence that there is one whole thing at all (its quality, or where
-it gives none, what its class scores sum to), and what that thing would be. The head speaks of the latter only, so the
-evidence multiplies the result: a splinter of a wall does not become a crate by having its colours.
+What the segmenter says is taken apart first: the evidence that there is one whole thing at all (its objectness, or
+where it gives none, what its class scores sum to), and what that thing would be. The head speaks of the latter only,
+so the evidence multiplies the result: a splinter of a wall does not become a crate by having its colours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,21 +25,28 @@ _CAUTION: Final = 4.0
 """Labels' worth of trust in WEIGHT."""
 
 
-def evidence(class_scores: Mapping[int, float], quality: float | None) -> float:
-    """0…1: that there is one whole thing there, whatever it is."""
-    if quality is not None:
-        return float(np.clip(quality, 0, 1))
+def evidence(class_scores: Mapping[int, float], objectness: float | None) -> float:
+    """0…1: that there is one whole thing there, whatever it is. 1 where the segmenter says nothing of that."""
+    if objectness is not None:
+        return float(np.clip(objectness, 0, 1))
     return float(np.clip(sum(class_scores.values()), 0, 1)) if class_scores else 1.0
 
 
-def shares(class_scores: Mapping[int, float], there: float, class_ids: Sequence[int]) -> Floats:
-    """(C + 1,) the segmenter's probabilities of `class_ids` and none of them, given that there is something (`there`,
-    its `evidence`). Even ones where it says nothing of classes."""
+def shares(class_scores: Mapping[int, float], objectness: float | None, class_ids: Sequence[int]) -> Floats:
+    """(C + 1,) the segmenter's probabilities of `class_ids` and none of them, given that there is something.
+
+    Even ones where it says nothing of classes. Where it gives no objectness, a thing of no class and no thing are the
+    same to it: then "none" is as likely as the best class, so that mixing leaves that question to the head.
+    """
     if not class_scores:
         return np.full(len(class_ids) + 1, 1 / (len(class_ids) + 1))
-    found = np.array([class_scores.get(each, 0.0) for each in class_ids] + [0.0]) / max(there, 1e-6)
-    found[-1] = max(0.0, 1 - found.sum())
-    return np.asarray(found / found.sum())
+    found = np.array([*(class_scores.get(each, 0.0) for each in class_ids), 0.0])
+    if objectness is None:
+        found[-1] = found.max()
+    else:
+        found[-1] = max(0.0, objectness - float(sum(class_scores.values())))
+    total = float(found.sum())
+    return np.asarray(found / total) if total > 0 else np.full(found.size, 1 / found.size)
 
 
 def extended(head: Floats, head_ids: Sequence[int], class_ids: Sequence[int], segmenter: Floats) -> Floats:

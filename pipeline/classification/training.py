@@ -205,9 +205,7 @@ def _segmenter_weight(
     rows = [at for at, each in enumerate(scores) if each and held.usable[at]]
     if not rows:
         return mixing.WEIGHT, False
-    told = np.stack(
-        [mixing.shares(each, mixing.evidence(each, None), class_ids) for at in rows if (each := scores[at])]
-    )
+    told = np.stack([mixing.shares(each, None, class_ids) for at in rows if (each := scores[at])])
     own = np.minimum(held.column[rows], len(class_ids))
     return mixing.fit_weight(held.probabilities(len(class_ids))[rows], told, own), True
 

@@ -43,7 +43,8 @@ class Instance:
 
     Given where the segmenter has them: `quality` (expected IoU of the mask, 0…1), `stability` (IoU of the masks cut at
     logits of -1 and 1), `agreement` (IoU with the mask found in the mirrored image), `logits` (float16 (H, W), log-odds
-    of being the object), `features` (float32, (D,), pooled over the mask from the segmenter's own encoder).
+    of being the object), `features` (float32, (D,), pooled over the mask from the segmenter's own encoder),
+    `objectness` (chance that this is one whole thing, whatever its class; else the sum of `class_scores` is).
     """
 
     mask: NDArray[np.bool_]
@@ -55,6 +56,7 @@ class Instance:
     agreement: float | None = None
     logits: NDArray[np.float16] | None = None
     features: NDArray[np.float32] | None = None
+    objectness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

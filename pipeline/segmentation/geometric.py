@@ -7,7 +7,7 @@ that scales them; colours and image edges move the outlines (`refinement`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -124,9 +124,10 @@ class Geometric:
         taken[~np.isin(taken, list(scored))] = 0
         odds = contested([self._odds(each, taken, image, depth, height, x, z, pieces[each - 1]) for each in scored])
         found = [
-            instance
-            for each, (scores, class_id) in zip(odds, scored.values(), strict=True)
-            if (instance := outlined(each, view.image.shape[1::-1], class_id, scores[class_id], scores)) is not None
+            replace(instance, objectness=support)
+            for each, (scores, support, class_id) in zip(odds, scored.values(), strict=True)
+            if (instance := outlined(each, view.image.shape[1::-1], class_id, scores.get(class_id, 0.0), scores))
+            is not None
         ]
         return sorted(found, key=lambda each: -each.confidence)
 
@@ -246,8 +247,8 @@ class Geometric:
 
     def _scored(
         self, piece: _Piece, mask: Mask, x: Floats, z: Floats, height: Floats, depth: Floats, low: Floats
-    ) -> tuple[dict[int, float], int] | None:
-        """Class probabilities and class of a piece; None for background.
+    ) -> tuple[dict[int, float], float, int] | None:
+        """Class probabilities, support and class of a piece; None for background.
 
         Support is the evidence that this is all of one thing that stands free, apart from its size: a splinter of a
         wall may have any size. The probabilities are multiplied by it.
@@ -278,14 +279,16 @@ class Geometric:
         solid, known = solidity(mask[window], depth[window])
         support *= rising(solid, _SOLID) * rising(known, _KNOWN)
         support *= float(1 - np.exp(-piece.pixels.size / (_SMALL * self.min_pixels)))
-        if share[best] * support < 0.02:
+        # Where the size of a class is not known, only its name can be: something else may have to tell it.
+        likely = share[best] if all(map(typical_size, self.classes)) else 1.0
+        if likely * support < 0.02:
             return None
         scores = {
             each.id: round(float(value) * support, 6)
             for each, value in zip(self.classes, share, strict=True)
             if value > 1e-4
         }
-        return scores, self.classes[best].id
+        return scores, round(support, 4), self.classes[best].id
 
     def _odds(
         self,

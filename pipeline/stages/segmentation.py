@@ -4,12 +4,14 @@
 {"version": 1, "segmenter": str, "confidence_threshold": float, "classes": [{"id", "name"}],
  "frames": [{"number", "source_index", "timestamp_ns", "width", "height", "error": "" or why the frame was skipped,
              "detections": [DetectionRecord's fields without "number", and "mask": file name in masks/]}]}
-Masks are 8-bit PNGs of the frame's size, 255 inside.
+Masks are 8-bit PNGs of the frame's size, 255 inside. `uncertainty/` has a map for every frame that was segmented
+(pipeline.segmentation.uncertainty), whose mean is the commit's `frame["uncertainty"]`. Where a class head is set, it
+names the instances (pipeline.classification.naming). A segmenter's own features are kept in `detections/features/`.
 """
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,15 +21,18 @@ from typing import Any, ClassVar, Final
 import cv2
 import numpy as np
 
+from pipeline.classification.features import segmenter_kind
+from pipeline.classification.naming import Namer
 from pipeline.errors import PipelineError
-from pipeline.segmentation import registry, rle
+from pipeline.segmentation import registry, rle, uncertainty
+from pipeline.segmentation.agreement import mirrored, with_agreement
 from pipeline.segmentation.base import Instance, Segmenter, View
 from pipeline.segmentation.views import load_view
 from pipeline.stages.base import StageContext
 from pipeline.stages.ordered import read_ahead
 from pipeline.stages.run import journal_path
 from pipeline.stereo.camera import RectifiedCamera
-from pipeline.storage.atomic import atomic_open, write_bytes
+from pipeline.storage.atomic import atomic_open, write_bytes, write_npy
 from pipeline.storage.journal import Commit, read_journal
 from pipeline.storage.records import DetectionRecord, FrameRecord
 from pipeline.storage.sequence import SequenceFileError, read_camera, read_frames
@@ -50,9 +55,10 @@ class Segmentation:
     segmenter: a backend's name (or "auto"). confidence_threshold: instances below are dropped, 0…1. batch_size: frames
     given to the segmenter at once; it never changes the results. sam3_variant: the model's size for backends with
     several. object_class_ids: classes to keep, empty for all; the segmenter still knows the others, so that a bus is
-    not called a car because nobody asked for buses.
+    not called a car because nobody asked for buses. flip_agreement: segment the mirrored image too and say how far
+    its masks agree, for twice the time. mask_temperature: what mask logits are divided by to be log-odds.
 
-    Raises SegmenterUnavailableError where the segmenter cannot run.
+    Raises SegmenterUnavailableError where the segmenter cannot run, ClassHeadError where the class head cannot.
     """
 
     segmenter: str = "auto"
@@ -60,6 +66,8 @@ class Segmentation:
     batch_size: int = 4
     sam3_variant: str = "tiny"
     object_class_ids: tuple[int, ...] = ()
+    flip_agreement: bool = False
+    mask_temperature: float = 1.0
 
     name: ClassVar[str] = "segmentation"
     requires: ClassVar[tuple[str, ...]] = ("extraction",)
@@ -71,6 +79,10 @@ class Segmentation:
     def run(self, context: StageContext, cursor: int, state: dict[str, Any]) -> Iterator[Commit]:
         camera = read_camera(context.layout)
         segmenter = registry.load(self._backend(context, camera), context.classes, context.models_folders)
+        kind = getattr(segmenter, "feature_kind", segmenter_kind(segmenter.name))
+        namer = None
+        if context.class_head is not None:
+            namer = Namer.load(context.class_head, context.classes, kind, context.models_folders)
         frames = islice(read_frames(context.layout), cursor, None)
         loaded = (_load(context, camera, frame) for frame in frames)
         with (
@@ -79,16 +91,58 @@ class Segmentation:
         ):
             for batch in batches:
                 started = time.perf_counter()
-                found = _segmented(segmenter, batch)
+                found = self._found(segmenter, namer, batch)
                 share = (time.perf_counter() - started) / len(batch)
-                for (frame, _, _), (instances, error) in zip(batch, found, strict=True):
+                for (frame, view, _), (instances, error) in zip(batch, found, strict=True):
                     started = time.perf_counter()
-                    try:
-                        records = self._written(context, pool, frame, instances)
-                    except _FAILURES as problem:
-                        records, error = [], f"The masks of frame {frame.number} cannot be written: {problem}."
+                    records: list[DetectionRecord] = []
+                    facts: dict[str, Any] = {}
+                    if view is not None and not error:
+                        try:
+                            records = self._written(context, pool, frame, self._kept(instances), kind)
+                            facts = self._uncertainty(context, frame, view, instances)
+                        except _FAILURES as problem:
+                            records, facts = [], {}
+                            error = f"The masks of frame {frame.number} cannot be written: {problem}."
                     elapsed = share + time.perf_counter() - started
-                    yield Commit(frame.number + 1, [each.to_json() for each in records], {}, elapsed, error)
+                    lines = [each.to_json() for each in records]
+                    yield Commit(frame.number + 1, lines, {}, elapsed, error, facts)
+
+    def _found(
+        self, segmenter: Segmenter, namer: Namer | None, batch: list[Loaded]
+    ) -> list[tuple[list[Instance], str]]:
+        """Instances and error of each frame, with agreement and names where these are asked for."""
+        found = _segmented(segmenter, batch)
+        if self.flip_agreement:
+            turned = [(frame, None if view is None else mirrored(view), error) for frame, view, error in batch]
+            # Where only the mirrored image fails, agreement is not known.
+            found = [
+                (instances if problem else with_agreement(instances, others), error)
+                for (instances, error), (others, problem) in zip(found, _segmented(segmenter, turned), strict=True)
+            ]
+        if namer is None:
+            return found
+        return [
+            (instances, error) if view is None else _named(namer, frame, view, instances, error)
+            for (frame, view, _), (instances, error) in zip(batch, found, strict=True)
+        ]
+
+    def _kept(self, instances: Iterable[Instance]) -> list[Instance]:
+        """Those that count."""
+        return [
+            each
+            for each in instances
+            if each.confidence >= self.confidence_threshold
+            and (not self.object_class_ids or each.class_id in self.object_class_ids)
+        ]
+
+    def _uncertainty(
+        self, context: StageContext, frame: FrameRecord, view: View, instances: Sequence[Instance]
+    ) -> dict[str, Any]:
+        """Write the frame's map, of all that was found, whether it counts or not; what the commit says of it."""
+        found = uncertainty.uncertainty_map(instances, view.image.shape[:2], self.mask_temperature)
+        write_bytes(context.layout.uncertainty(frame.number), uncertainty.encoded(found))
+        return {"uncertainty": uncertainty.mean(found)}
 
     def finish(self, context: StageContext) -> None:
         """Write detections.json from the journal, a frame at a time."""
@@ -115,15 +169,9 @@ class Segmentation:
         )
 
     def _written(
-        self, context: StageContext, pool: ThreadPoolExecutor, frame: FrameRecord, instances: Iterable[Instance]
+        self, context: StageContext, pool: ThreadPoolExecutor, frame: FrameRecord, kept: list[Instance], kind: str
     ) -> list[DetectionRecord]:
-        """Write the masks of the instances that count, and return their records."""
-        kept = [
-            each
-            for each in instances
-            if each.confidence >= self.confidence_threshold
-            and (not self.object_class_ids or each.class_id in self.object_class_ids)
-        ]
+        """Write the masks of the instances that count (and the segmenter's features of them); their records."""
         names = {each.id: each.name for each in context.classes}
 
         def write(number: int, each: Instance) -> DetectionRecord:
@@ -133,7 +181,11 @@ class Segmentation:
             write_bytes(context.layout.mask(frame.number, number), content.tobytes())
             return _record(frame, number, each, names)
 
-        return list(pool.map(write, range(len(kept)), kept))
+        records = list(pool.map(write, range(len(kept)), kept))
+        own = [each.features for each in kept if each.features is not None]
+        if own and len(own) == len(kept):
+            write_npy(context.layout.features(frame.number, kind), np.stack(own).astype(np.float16))
+        return records
 
 
 def _load(context: StageContext, camera: RectifiedCamera, frame: FrameRecord) -> Loaded:
@@ -170,6 +222,15 @@ def _alone(segmenter: Segmenter, frame: FrameRecord, view: View | None, error: s
         return [], f"Frame {frame.number} could not be segmented: {problem}."
 
 
+def _named(
+    namer: Namer, frame: FrameRecord, view: View, instances: list[Instance], error: str
+) -> tuple[list[Instance], str]:
+    try:
+        return namer.named(view, instances), error
+    except _FAILURES as problem:
+        return [], f"The instances of frame {frame.number} could not be named: {problem}."
+
+
 def _record(frame: FrameRecord, number: int, instance: Instance, names: dict[int, str]) -> DetectionRecord:
     ranked = sorted(instance.class_scores.items(), key=lambda item: (-item[1], item[0]))[:_TOP]
     return DetectionRecord(
@@ -187,7 +248,17 @@ def _record(frame: FrameRecord, number: int, instance: Instance, names: dict[int
         ],
         quality=instance.quality,
         stability=instance.stability,
+        margin=_margin(instance),
+        agreement=instance.agreement,
     )
+
+
+def _margin(instance: Instance) -> float | None:
+    """How far the best class is ahead of the second, 0…1; None where the segmenter says nothing of classes."""
+    if not instance.class_scores:
+        return None
+    best, second = sorted([*instance.class_scores.values(), 0.0], reverse=True)[:2]
+    return round(float(best - second), 6)
 
 
 def _entry(frame: FrameRecord, commit: Commit) -> dict[str, Any]:
