@@ -280,7 +280,8 @@ class Geometric:
         support *= rising(solid, _SOLID) * rising(known, _KNOWN)
         support *= float(1 - np.exp(-piece.pixels.size / (_SMALL * self.min_pixels)))
         # Where the size of a class is not known, only its name can be: something else may have to tell it.
-        likely = share[best] if all(map(typical_size, self.classes)) else 1.0
+        sized = [bool(typical_size(each)) for each in self.classes]
+        likely = 1.0 if any(sized) and not all(sized) else share[best]
         if likely * support < 0.02:
             return None
         scores = {
