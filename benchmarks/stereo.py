@@ -7,7 +7,6 @@ error in pixels where a disparity was given; bad-2 the share of these that are o
 of ground-truth pixels that got one.
 """
 
-import json
 import os
 import sys
 import time
@@ -18,14 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._stereo_scenes import NUM_DISPARITIES, load_pair
 from pipeline.geometry.plane import angle_between_deg, fit_ground_plane
 from pipeline.geometry.pointcloud import back_project
 from pipeline.recordings.opening import open_recording
 from pipeline.stereo.inertial import Gravity
 from pipeline.stereo.matching import SemiGlobalMatcher, disparity_to_depth
 from pipeline.stereo.rectification import Rectifier
-
-NUM_DISPARITIES = {"cones": 64, "venus": 32, "tsukuba": 32, "sawtooth": 32}
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,6 @@ def score(found: NDArray[np.float32], truth: NDArray[np.float32], seconds: float
     given = known & np.isfinite(found)
     error = np.abs(found[given] - truth[given])
     return Score(float(error.mean()), float((error > 2).mean()), float(given.sum() / known.sum()), seconds)
-
-
-def load_pair(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """Left, right (uint8 BGR) and the left disparity (float32 pixels, NaN where unknown)."""
-    scale = json.loads((folder.parent / "scales.json").read_text())["gt_disparity = disp2.png / scale"][folder.name]
-    left, right = (cv2.imread(str(folder / name)) for name in ("im2.png", "im6.png"))
-    truth = cv2.imread(str(folder / "disp2.png"), cv2.IMREAD_GRAYSCALE).astype(np.float32) / scale
-    truth[truth == 0] = np.nan
-    return left, right, truth
 
 
 def ours(left: NDArray[np.uint8], right: NDArray[np.uint8], num_disparities: int) -> NDArray[np.float32]:

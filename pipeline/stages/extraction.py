@@ -21,6 +21,7 @@ from pipeline.recordings.opening import open_recording
 from pipeline.stages.base import StageContext
 from pipeline.stages.ordered import ordered_map, read_ahead
 from pipeline.stages.run import journal_path
+from pipeline.stereo.base import StereoMatcher
 from pipeline.stereo.calibration import StereoCalibration
 from pipeline.stereo.camera import RectifiedCamera
 from pipeline.stereo.inertial import Gravity, read_accelerations, write_imu
@@ -42,7 +43,8 @@ _GUESSED_FOCAL: Final = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """Rectified images, depth (float32 metres, NaN holes), KITTI clouds and calibration, inertial rows, registry.
+    """Rectified images, depth (float32 metres, NaN holes) with its confidence, KITTI clouds and calibration, inertial
+    rows, registry.
 
     frame_skip: take every n-th frame. image_format: "png" or "jpeg". The diversity filter drops frames that are too
     similar to the last kept one; kept frames are numbered from 0 without gaps. Without calibration only the images are
@@ -135,7 +137,7 @@ class _Views:
     camera: RectifiedCamera
     stereo: bool
     rectifier: Rectifier | None = None
-    matcher: SemiGlobalMatcher | None = None
+    matcher: StereoMatcher | None = None
 
     @classmethod
     def of(cls, recording: Recording) -> "_Views":
@@ -190,10 +192,15 @@ class _Views:
         frame.fingerprint = Fingerprint.of(left)
         frame.left, frame.right, frame.depth = left, right, depth
 
-    def depth_of(self, frame: _Frame) -> NDArray[np.float32] | None:
+    def depth_of(self, frame: _Frame) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
+        """Depth and, where it was measured here, its confidence in 255ths."""
         if frame.depth is not None or self.matcher is None or frame.left is None or frame.right is None:
-            return frame.depth
-        return disparity_to_depth(self.matcher.match(frame.left, frame.right), self.camera)
+            return frame.depth, None
+        match = self.matcher.measure(frame.left, frame.right)
+        depth = disparity_to_depth(match.disparity, self.camera)
+        confidence = np.clip(np.rint(match.confidence * 255), 1, 255).astype(np.uint8)
+        confidence[np.isnan(depth)] = 0
+        return depth, confidence
 
 
 class _Selection:
@@ -236,8 +243,10 @@ class _FrameWriter:
         started = time.perf_counter()
         record = None
         if frame.number is not None and frame.left is not None and frame.fingerprint is not None:
-            depth = self._views.depth_of(frame)
+            depth, confidence = self._views.depth_of(frame)
             self._write_files(frame.number, frame.left, frame.right, depth)
+            if confidence is not None:
+                write_bytes(self._layout.confidence(frame.number), _png(confidence))
             down = self._gravity.down(frame.timestamp_ns)
             record = FrameRecord(
                 number=frame.number,
@@ -270,8 +279,11 @@ class _FrameWriter:
         write_text(layout.calib(number), self._calibration)
 
     def _encoded(self, image: Image) -> bytes:
-        parameters = _PNG_PARAMETERS if self._extension == "png" else _JPEG_PARAMETERS
-        return cv2.imencode(f".{self._extension}", image, parameters)[1].tobytes()
+        return _png(image) if self._extension == "png" else cv2.imencode(".jpg", image, _JPEG_PARAMETERS)[1].tobytes()
+
+
+def _png(image: Image) -> bytes:
+    return cv2.imencode(".png", image, _PNG_PARAMETERS)[1].tobytes()
 
 
 @dataclass(frozen=True, slots=True)

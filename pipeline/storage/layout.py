@@ -54,6 +54,10 @@ class SequenceLayout:
     def depth(self, number: int) -> Path:
         return self.root / "depth" / f"{number:06d}.npy"
 
+    def confidence(self, number: int) -> Path:
+        """How far each pixel's depth can be trusted (an addition to the specification)."""
+        return self.root / "confidence" / f"{number:06d}.png"
+
     def velodyne(self, number: int) -> Path:
         return self.root / "velodyne" / f"{number:06d}.bin"
 

@@ -93,6 +93,22 @@ def load_features(layout: SequenceLayout, number: int, kind: str) -> NDArray[np.
     return features.astype(np.float32)
 
 
+def load_confidence(layout: SequenceLayout, number: int) -> NDArray[np.float32] | None:
+    """How far the depth of a kept frame can be trusted: float32 (H, W) in 0…1; None if nothing is known of it.
+
+    It is the estimated probability that the disparity behind the depth is off by less than one pixel (of the image that
+    was matched); exactly 0 where there is no depth, at least 1/255 where there is. Depth of the ZED SDK has none.
+    Raises SequenceFileError for a damaged file.
+    """
+    path = layout.confidence(number)
+    if not path.exists():
+        return None
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.ndim != 2 or stored.dtype != np.uint8:
+        raise SequenceFileError(f"confidence/{path.name} cannot be read.")
+    return stored.astype(np.float32) / np.float32(255)
+
+
 def load_image(layout: SequenceLayout, frame: FrameRecord, camera: str = "left") -> NDArray[np.uint8]:
     """The image of a kept frame, uint8 BGR (H, W, 3); camera: "left" or "right". Raises SequenceFileError."""
     path = image_path(layout, frame, camera)

@@ -18,7 +18,14 @@ from pipeline.stereo.calibration_files import read_calibration, write_json
 from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.journal import read_journal
 from pipeline.storage.layout import SequenceLayout
-from pipeline.storage.sequence import load_depth, load_image, read_camera, read_frames
+from pipeline.storage.sequence import (
+    SequenceFileError,
+    load_confidence,
+    load_depth,
+    load_image,
+    read_camera,
+    read_frames,
+)
 
 
 def context_for(recording: Path, root: Path, **changes) -> StageContext:
@@ -84,6 +91,10 @@ def test_a_real_zed_recording_yields_depth_for_every_frame_and_every_inertial_ro
         assert (depth.dtype, depth.shape) == (np.float32, (720, 1280))
         assert 0.3 < frame.depth_coverage < 1
         assert np.isfinite(depth).mean() == pytest.approx(frame.depth_coverage, abs=1e-5)
+        confidence = load_confidence(layout, frame.number)
+        assert (confidence.dtype, confidence.shape) == (np.float32, (720, 1280))
+        assert np.array_equal(confidence > 0, np.isfinite(depth)), "zero says that there is no depth, and only that"
+        assert 0.7 < np.median(confidence[confidence > 0]) < 1
         assert load_image(layout, frame).shape == load_image(layout, frame, "right").shape == (720, 1280, 3)
         # The camera looks down by some 26 degrees.
         assert frame.gravity == pytest.approx([0.016, 0.895, 0.446], abs=0.01)
@@ -118,6 +129,25 @@ def test_one_worker_and_four_leave_the_same_bytes(stereo, tmp_path):
     for workers in (1, 4):
         extract(stereo, tmp_path / str(workers), workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "4")
+
+
+def test_depth_that_the_reader_supplies_has_no_confidence_of_ours(stereo, tmp_path, monkeypatch):
+    class WithDepth(StereoImagesRecording):
+        def frames(self, indices=None):
+            for frame in super().frames(indices):
+                yield replace(frame, depth=np.full(frame.left.shape[:2], 5, np.float32))
+
+    monkeypatch.setattr("pipeline.stages.extraction.open_recording", WithDepth)
+    _, layout = extract(stereo, tmp_path / "out")
+    assert load_depth(layout, 0).max() == 5
+    assert load_confidence(layout, 0) is None
+
+
+def test_a_damaged_confidence_file_is_named(stereo, tmp_path):
+    _, layout = extract(stereo, tmp_path / "out")
+    layout.confidence(2).write_bytes(layout.confidence(2).read_bytes()[:40])
+    with pytest.raises(SequenceFileError, match=r"confidence/000002\.png"):
+        load_confidence(layout, 2)
 
 
 def test_the_diversity_filter_drops_frames_and_numbers_the_rest_without_gaps(stereo, tmp_path):
@@ -165,6 +195,7 @@ def test_without_calibration_both_eyes_are_stored_as_they_are_and_nothing_is_met
     assert not camera.metric
     assert camera.baseline is None
     assert load_depth(layout, 0) is None
+    assert load_confidence(layout, 0) is None
     assert not (layout.root / "velodyne").exists()
     assert np.array_equal(load_image(layout, frames[0]), cv2.imread(str(stereo / "image_2" / "000000.png")))
 
