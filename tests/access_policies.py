@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.utils import timezone
+
 from accounts.models import Role, User
 from labeling.datasets.models import DatasetFile, Upload
 from labeling.jobs.models import Detection, DetectionMask, Frame, ProcessingJob, Sequence, StageRun, Track
@@ -21,7 +23,7 @@ from tests.factories import (
     OperationFactory,
     UserFactory,
 )
-from training.models import TrainingDataset
+from training.models import ModelVersion, TrainingDataset
 
 OPEN_API = {"schema"}
 """API routes (by name) that anyone may read."""
@@ -103,6 +105,9 @@ class World:
         self.training_dataset = TrainingDataset.objects.create(
             name="Export", job=self.job, created_by=self.members[Role.OWNER], status="completed"
         )
+        self.model = ModelVersion.objects.create(
+            dataset=self.dataset, number=1, name="Class head 1", status="completed", trained_at=timezone.now()
+        )
         self.api_key = ApiKeyFactory()
 
 
@@ -121,6 +126,7 @@ IDS: dict[str, Callable[[World], Any]] = {
     "tracks": lambda world: world.track.pk,
     "detections": lambda world: world.detection.pk,
     "training-datasets": lambda world: world.training_dataset.pk,
+    "models": lambda world: world.model.pk,
     "api-keys": lambda world: world.api_key.pk,
 }
 """The id that follows a segment of an address: `datasets/<uuid:pk>`."""

@@ -34,7 +34,7 @@ def home(settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     settings.HOME = folder
     settings.MEDIA_ROOT = folder / "media"
-    for name in ("jobs", "exports", "uploads", "datasets", "calibrations"):
+    for name in ("jobs", "exports", "uploads", "datasets", "calibrations", "model_versions"):
         setattr(settings, f"{name.upper()}_ROOT", settings.MEDIA_ROOT / name)
     settings.DATA_ROOTS = [folder / "recordings"]
     settings.DATA_ROOTS[0].mkdir()

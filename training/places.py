@@ -1,4 +1,4 @@
-"""Where an export lies: finished, under way, and what is only of use while it is under way."""
+"""Where exports and models lie: finished, under way, and what is only of use while they are under way."""
 
 import fcntl
 import shutil
@@ -9,7 +9,29 @@ from pathlib import Path
 from django.conf import settings
 
 from pipeline.storage.journal import JournalBusyError
-from training.models import TrainingDataset
+from training.models import ModelVersion, TrainingDataset
+
+
+class ModelPlace:
+    """`checkpoint`: what was trained. `labels`: what it learned from. `parts`: of use while it is being trained."""
+
+    def __init__(self, row: ModelVersion) -> None:
+        self.root = Path(settings.MODEL_VERSIONS_ROOT) / str(row.pk)
+        self.checkpoint = self.root / "class_head.npz"
+        self.labels = self.root / "labels.json"
+        self.parts = self.root / "parts"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """As ExportPlace.held."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with _locked(self.root / "lock", "The model is being trained by another worker."):
+            yield
+
+    def clear(self) -> None:
+        shutil.rmtree(self.parts, ignore_errors=True)
+        for path in (self.checkpoint, self.labels):
+            path.unlink(missing_ok=True)
 
 
 class ExportPlace:
@@ -25,11 +47,7 @@ class ExportPlace:
     def held(self) -> Iterator[None]:
         """Keep a worker that lost its lease, but does not know yet, from writing the same files. JournalBusyError."""
         self.parts.mkdir(parents=True, exist_ok=True)
-        with (self.parts / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise JournalBusyError("The export is being written by another worker.") from error
+        with _locked(self.parts / "lock", "The export is being written by another worker."):
             yield
 
     def clear(self) -> None:
@@ -43,3 +61,13 @@ class ExportPlace:
     def publish(self) -> None:
         self.partial.rename(self.final)
         shutil.rmtree(self.parts, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path, otherwise: str) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise JournalBusyError(otherwise) from error
+        yield

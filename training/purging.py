@@ -1,4 +1,4 @@
-"""Removing for good what was deleted some time ago: datasets, jobs, training datasets, each with its files."""
+"""Removing for good what was deleted some time ago: datasets, jobs, training datasets, models, with their files."""
 
 import logging
 import shutil
@@ -13,7 +13,8 @@ from core.housekeeping import chore
 from labeling.datasets.models import Dataset, Upload
 from labeling.jobs.models import ProcessingJob
 from labeling.jobs.removal import purge_job
-from training.models import TrainingDataset
+from training.models import ModelVersion, TrainingDataset
+from training.places import ModelPlace
 from training.services import purge_training_dataset
 
 logger = logging.getLogger(__name__)
@@ -27,14 +28,21 @@ def purge(before: datetime) -> dict[str, int]:
     datasets = Dataset.objects.filter(deleted_at__lt=before)
     jobs = ProcessingJob.objects.filter(Q(deleted_at__lt=before) | Q(dataset__in=datasets), lease_owner="")
     exports = TrainingDataset.objects.filter(Q(deleted_at__lt=before) | Q(job__in=jobs), lease_owner="")
-    counts = {"training datasets": 0, "jobs": 0, "datasets": 0}
+    models = ModelVersion.objects.filter(Q(deleted_at__lt=before) | Q(dataset__in=datasets), lease_owner="")
+    counts = {"training datasets": 0, "models": 0, "jobs": 0, "datasets": 0}
     for row in exports.defer("export_state", "filter_config").iterator(chunk_size=100):
         purge_training_dataset(row=row)
         counts["training datasets"] += 1
+    for model in models.iterator(chunk_size=100):
+        shutil.rmtree(ModelPlace(model).root, ignore_errors=True)
+        model.delete()
+        counts["models"] += 1
     for job in jobs.filter(training_datasets=None).iterator(chunk_size=100):
         purge_job(job)
         counts["jobs"] += 1
-    for dataset in datasets.filter(jobs=None).exclude(operations__lease_owner__gt="").iterator(chunk_size=100):
+    for dataset in (
+        datasets.filter(jobs=None, model_versions=None).exclude(operations__lease_owner__gt="").iterator(chunk_size=100)
+    ):
         _purge_dataset(dataset)
         counts["datasets"] += 1
     return counts

@@ -149,6 +149,8 @@ def _finish(lease: Lease[TrainingDataset], export: Export, place: ExportPlace) -
             "code_version": row.job.code_version,
             "segmenter": row.job.segmenter,
             "segmenter_sha256": row.job.segmenter_sha256,
+            "class_head": row.job.class_head,
+            "confirmed_labels": _confirmed_labels(row),
             "classes": row.job.classes,
         },
         created_at=row.created_at.isoformat(),
@@ -161,6 +163,15 @@ def _finish(lease: Lease[TrainingDataset], export: Export, place: ExportPlace) -
     ):
         pass
     place.publish()
+
+
+def _confirmed_labels(row: TrainingDataset) -> dict[str, Any]:
+    """How many of the exported annotations a person vouched for, and who."""
+    filters = AnnotationFilter.from_json(row.filter_config)
+    rows = filters.detections(row.job.detections.filter(camera="left", confirmed_at__isnull=False)).order_by()
+    by_person = rows.values_list("confirmed_by__email").annotate(count=Count("pk")).order_by("confirmed_by__email")
+    people = {email or "": count for email, count in by_person}
+    return {"count": sum(people.values()), "by_person": people}
 
 
 def _recording(lease: Lease[TrainingDataset], sequence: JobSequence) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from django import forms
 from accounts.models import Role, User
 from core.errors import ApplicationError
 from labeling.datasets.models import Dataset, LabelClass
-from labeling.jobs import segmenters, services
+from labeling.jobs import class_heads, segmenters, services
 from labeling.jobs.models import ProcessingJob
 from pipeline.stages.plan import IMAGE_FORMATS, SAM_VARIANTS, SEGMENTERS, STAGE_NAMES, PipelineConfig
 
@@ -41,6 +41,7 @@ class JobForm(forms.Form):
         label="Model size",
         help_text="Of SAM 2 or SAM 3, where one of them is chosen.",
     )
+    use_class_head = forms.BooleanField(required=False, initial=True)
     confidence_threshold = forms.FloatField(
         initial=DEFAULTS.confidence_threshold,
         widget=forms.NumberInput(attrs={"min": 0, "max": 1, "step": 0.05}),
@@ -82,6 +83,7 @@ class JobForm(forms.Form):
         self.initial.setdefault("dataset", dataset)
         self.initial.setdefault("stages_to_run", list(STAGE_NAMES))
         self.chosen_dataset = dataset
+        self.class_head = class_heads.active_for(dataset)
         self.files = list(dataset.files.order_by("name")) if dataset else []
         self.fields["file_ids"].choices = [(str(file.pk), file.name) for file in self.files]  # type: ignore[attr-defined]
         self.classes = list(LabelClass.objects.filter(dataset=dataset).order_by("number"))
@@ -113,6 +115,7 @@ class JobForm(forms.Form):
             "file_ids": values.pop("file_ids"),
             "input_paths": [line.strip() for line in values.pop("input_paths").splitlines() if line.strip()],
             "name": values.pop("name"),
+            "use_class_head": values.pop("use_class_head"),
         }
         place["file_ids"] = [file.pk for file in self.files if str(file.pk) in set(place["file_ids"])]
         try:

@@ -24,7 +24,7 @@ from core.work import Lease, Outcome, reason_of
 from labeling.datasets.copying import Beat, digest
 from labeling.datasets.finding import state_of
 from labeling.datasets.models import LabelClass
-from labeling.jobs import selectors, services
+from labeling.jobs import class_heads, selectors, services
 from labeling.jobs.ingest import Ingest, frame_id
 from labeling.jobs.models import LogLine, ProcessingJob, StageRun
 from labeling.jobs.removal import remove_results
@@ -212,6 +212,12 @@ class SequenceRun:
         return RecordingError(f"{self._recording.name} has changed since the job was created: create a new job.")
 
     @property
+    def _class_head(self) -> Path | None:
+        """The job's own class head. Raises ClassHeadError if it is not there any more, or another."""
+        snapshot = self.job_run.job.class_head
+        return class_heads.verified_file(snapshot) if snapshot and self.stage.name == "segmentation" else None
+
+    @property
     def context(self) -> StageContext:
         calibration = self.sequence.calibration
         return StageContext(
@@ -221,6 +227,7 @@ class SequenceRun:
             calibration_folders=settings.CALIBRATION_FOLDERS,
             calibration_file=Path(calibration.path) if calibration else None,
             models_folders=settings.MODELS_FOLDERS,
+            class_head=self._class_head,
             workers=len(os.sched_getaffinity(0)),
             log=self._messages.append,
         )

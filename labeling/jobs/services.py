@@ -27,10 +27,10 @@ from core.work import transition
 from labeling.datasets.finding import state_of
 from labeling.datasets.models import Dataset, DatasetFile, LabelClass
 from labeling.datasets.probing import Prober
-from labeling.jobs import segmenters
+from labeling.jobs import class_heads, segmenters
 from labeling.jobs.models import LogLine, ProcessingJob, StageRun
 from labeling.jobs.models import Sequence as JobSequence
-from pipeline.errors import ConfigurationError, SegmenterUnavailableError
+from pipeline.errors import ClassHeadError, ConfigurationError, SegmenterUnavailableError
 from pipeline.stages.plan import PipelineConfig, resolve
 
 MAX_RECORDINGS = 1000
@@ -67,6 +67,7 @@ class JobPlan:
     sources: list[Source]
     classes: list[dict[str, Any]]
     segmenter: segmenters.Choice | None
+    class_head: class_heads.Snapshot | None = None
 
 
 def plan_job(
@@ -76,18 +77,21 @@ def plan_job(
     file_ids: Sequence[uuid.UUID] = (),
     input_paths: Sequence[str] = (),
     name: str = "",
+    use_class_head: bool = True,
 ) -> JobPlan:
     """Check everything that can be checked now. Opens recordings, so it is not for inside a transaction.
 
-    `parameters` are those of PipelineConfig. Raises FieldError naming the parameter, the recording or the segmenter.
+    `parameters` are those of PipelineConfig. use_class_head: let the dataset's active class head, if it has one, name
+    what the segmenter finds. Raises FieldError naming the parameter, the recording or the segmenter.
     """
     config = parse_config(parameters)
     sources = _probed(_sources(dataset, file_ids, input_paths))
     stages = resolve(config.stages_to_run)
     classes = _classes(dataset, config.object_class_ids, needed="segmentation" in stages)
     chosen = _choose_segmenter(config, sources, classes) if "segmentation" in stages else None
+    head = _class_head(dataset) if use_class_head and "segmentation" in stages else None
     name = (name.strip() or _default_name(dataset, sources))[:200]
-    return JobPlan(name, dataset, config, tuple(stages), sources, classes, chosen)
+    return JobPlan(name, dataset, config, tuple(stages), sources, classes, chosen, head)
 
 
 def create_job(*, user: User, start: bool = False, **given: Any) -> ProcessingJob:
@@ -107,13 +111,16 @@ def create_planned_job(*, user: User, plan: JobPlan, start: bool = False) -> Pro
         stages=list(stages),
         segmenter=chosen.name if chosen else "",
         segmenter_sha256=chosen.sha256 if chosen else "",
+        class_head=plan.class_head.to_json() if plan.class_head else None,
         queue="gpu" if chosen and chosen.wants_gpu else "default",
         classes=plan.classes,
         code_version=code_version(),
     )
-    job.full_clean(exclude=("dataset", "created_by", "classes"))
+    job.full_clean(exclude=("dataset", "created_by", "classes", "class_head"))
     job.save(force_insert=True)
     _add_sequences(job, sources, stages)
+    if plan.class_head:
+        log(job, f"The class head “{plan.class_head.name}” (version {plan.class_head.number}) names what is found.")
     log(job, f"Created: {len(sources)} recording{'s' * (len(sources) != 1)}, stages {', '.join(stages)}.")
     for source in sources:
         for warning in source.metadata.get("warnings", ()):
@@ -255,6 +262,17 @@ def _choose_segmenter(
         return segmenters.choose(config.segmenter, metric_stereo=metric, classes=classes)
     except SegmenterUnavailableError as error:
         raise FieldError("segmenter", str(error)) from error
+
+
+def _class_head(dataset: Dataset | None) -> class_heads.Snapshot | None:
+    """The dataset's active class head, whole and as it was trained."""
+    head = class_heads.active_for(dataset)
+    if head is not None:
+        try:
+            class_heads.verified_file(head.to_json())
+        except ClassHeadError as error:
+            raise FieldError("use_class_head", str(error)) from error
+    return head
 
 
 def _default_name(dataset: Dataset | None, sources: Sequence[Source]) -> str:

@@ -22,7 +22,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
     sequences = selectors.sequence_overview(row)
     statistics = selectors.class_statistics(row)
     state = {
-        "job": {"id": str(row.pk), "name": row.name},
+        "job": {"id": str(row.pk), "name": row.name, "dataset": str(row.dataset_id) if row.dataset_id else None},
         "sequences": sequences,
         "classes": statistics,
         "labels": list(selectors.label_classes(row).values("number", "name", "color", "shortcut")),

@@ -29,6 +29,7 @@ EXPORTS_ROOT = MEDIA_ROOT / "exports"
 UPLOADS_ROOT = MEDIA_ROOT / "uploads"
 DATASETS_ROOT = MEDIA_ROOT / "datasets"
 CALIBRATIONS_ROOT = MEDIA_ROOT / "calibrations"
+MODEL_VERSIONS_ROOT = MEDIA_ROOT / "model_versions"
 
 
 def _paths(variable: str, default: str = "") -> list[Path]:
@@ -239,6 +240,7 @@ SPECTACULAR_SETTINGS = {
         "StageNameEnum": "labeling.jobs.api.serializers.StageName",
         "DatasetFileStatusEnum": "labeling.datasets.models.DatasetFile.Status",
         "CalibrationFormatEnum": "labeling.datasets.models.Calibration.Format",
+        "DetectionSourceEnum": "labeling.jobs.models.Detection.Source",
         "TrainingDatasetFormatEnum": "training.models.TrainingDataset.Format",
     },
 }

@@ -14,6 +14,7 @@ urlpatterns = [
     path("jobs/", include("labeling.jobs.urls")),
     path("review/", include("labeling.review.urls")),
     path("training-datasets/", include("training.urls")),
+    path("models/", include("training.model_urls")),
     path("api/v1/", include("config.api_urls")),
     path("admin/", admin.site.urls),
 ]

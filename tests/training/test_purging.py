@@ -75,7 +75,7 @@ def test_a_dataset_goes_with_all_that_belongs_to_it(job, exported, settings):
     deleted(dataset)
     told = StringIO()
     call_command("purge", "--days=30", stdout=told)
-    assert told.getvalue() == "Removed 1 training datasets, 1 jobs, 1 datasets.\n"
+    assert told.getvalue() == "Removed 1 training datasets, 0 models, 1 jobs, 1 datasets.\n"
     assert not Dataset.objects.filter(pk=dataset.pk).exists()
     assert not LabelClass.objects.filter(dataset=dataset.pk).exists()
     assert not folder.exists()

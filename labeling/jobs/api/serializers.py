@@ -36,6 +36,9 @@ class JobCreateSerializer(serializers.Serializer[Any]):
     )
     name = serializers.CharField(max_length=200, default="", allow_blank=True)
     start = serializers.BooleanField(default=False, help_text="Start it at once")
+    use_class_head = serializers.BooleanField(
+        default=True, help_text="Let the dataset's active class head, if it has one, name what the segmenter finds"
+    )
     stages_to_run = serializers.ListField(
         child=serializers.CharField(max_length=40),
         default=list(STAGE_NAMES),
@@ -73,8 +76,8 @@ class JobCreateSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-PLACE_FIELDS = ("input_paths", "dataset_id", "file_ids", "name", "start")
-"""Parameters that say what is processed; all others say how."""
+PLACE_FIELDS = ("input_paths", "dataset_id", "file_ids", "name", "start", "use_class_head")
+"""Parameters that are not the engine's configuration."""
 
 
 class StageStateSerializer(serializers.Serializer[Any]):
@@ -106,6 +109,13 @@ class SequenceSerializer(serializers.ModelSerializer[Sequence]):
         model = Sequence
         fields = ("id", "name", "position", "file", "source_path", "sha256", "metric", "metadata", "camera", "stages")
         read_only_fields = fields
+
+
+class ClassHeadSnapshotSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField(help_text="Of the model version")
+    number = serializers.IntegerField()
+    name = serializers.CharField()
+    sha256 = serializers.CharField()
 
 
 class JobListSerializer(serializers.ModelSerializer[ProcessingJob]):
@@ -144,6 +154,7 @@ class JobListSerializer(serializers.ModelSerializer[ProcessingJob]):
 class JobSerializer(JobListSerializer):
     """A job in full: stages over all sequences, each sequence, time worked and left."""
 
+    class_head = ClassHeadSnapshotSerializer(allow_null=True)
     stages = StageStateSerializer(many=True)
     elapsed_s = serializers.FloatField()
     remaining_s = serializers.FloatField(allow_null=True)
@@ -155,6 +166,7 @@ class JobSerializer(JobListSerializer):
             "config",
             "classes",
             "segmenter_sha256",
+            "class_head",
             "code_version",
             "stages",
             "elapsed_s",
@@ -172,6 +184,7 @@ class JobSerializer(JobListSerializer):
             "config": job.config,
             "classes": job.classes,
             "segmenter_sha256": job.segmenter_sha256,
+            "class_head": job.class_head,
             "code_version": job.code_version,
             "stages": state["stages"],
             "elapsed_s": state["elapsed_s"],

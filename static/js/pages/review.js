@@ -1,5 +1,6 @@
 /** The review page: which frame, which picture, what is shown of what was found. */
 
+import { api } from "../api.js";
 import { BirdsEye } from "../review/birdseye.js";
 import { css, hexColor, trackColor } from "../review/colors.js";
 import { FrameStore } from "../review/frames.js";
@@ -200,7 +201,21 @@ labelling.addEventListener("change", ({ detail: { frame, detection } }) => {
   if (frame === state.frame) render();
   strip.repaint();
 });
-labelling.addEventListener("settled", () => { $("#undo").disabled = !labelling.canUndo; });
+labelling.addEventListener("settled", () => {
+  $("#undo").disabled = !labelling.canUndo;
+  offerTraining();
+});
+
+/** Once enough is new, the way to a (better) class head; asked some seconds after the last confirmation. */
+function offerTraining() {
+  if (!mayLabel || !job.dataset) return;
+  clearTimeout(offerTraining.timer);
+  offerTraining.timer = setTimeout(async () => {
+    const { retrain, new_labels: count } = await api(`datasets/${job.dataset}/class-heads`).catch(() => ({}));
+    $("#train").hidden = !retrain;
+    $("#train").textContent = `Train a class head (${count} new label${count === 1 ? "" : "s"})`;
+  }, 1500);
+}
 labelling.addEventListener("refused", ({ detail }) => toast(detail.message, "error"));
 
 function describe({ box_3d: box, area, bbox }) {
@@ -404,4 +419,5 @@ $("#help").addEventListener("click", keys.show);
 
 renderToggles();
 renderFilters();
+offerTraining();
 if (state.sequence?.frame_count) go(state.number);

@@ -20,7 +20,9 @@ from labeling.jobs.models import Detection, DetectionMask, Frame, ProcessingJob,
 from pipeline.geometry.boxes3d import box_corners
 from pipeline.geometry.kitti import KittiCalibration
 from pipeline.stereo.camera import RectifiedCamera
+from pipeline.storage.atomic import write_json
 from pipeline.storage.layout import SequenceLayout
+from pipeline.storage.records import FrameRecord
 from tests.factories import DatasetFactory, LabelClassFactory
 from training.formats.masks import CroppedMask
 
@@ -137,7 +139,7 @@ def _make_sequence(
         )
         for number, thing in enumerate(THINGS, start=1)
     ]
-    rows, masks = [], []
+    rows, masks, kept = [], [], []
     for number in range(frames):
         view = draw(number, lens, seed=position)
         cv2.imwrite(str(layout.image_left(number, extension)), view.left)
@@ -160,6 +162,21 @@ def _make_sequence(
             has_right=True,
             has_depth=True,
             depth_coverage=0.9,
+        )
+        kept.append(
+            FrameRecord(
+                number,
+                frame.source_index,
+                frame.timestamp_ns,
+                width,
+                height,
+                frame.dhash,
+                0.1,
+                extension,
+                has_right=True,
+                has_depth=True,
+                depth_coverage=0.9,
+            ).to_json()
         )
         for instance, (place, mask, box) in enumerate(view.objects):
             cropped = CroppedMask.from_pixels(mask)
@@ -184,6 +201,8 @@ def _make_sequence(
                 )
             )
             masks.append(cropped)
+    write_json(layout.registry, {"version": 1, "frames": kept})
+    write_json(layout.calibration, lens.to_json())
     rows = Detection.objects.bulk_create(rows)
     DetectionMask.objects.bulk_create(
         DetectionMask(detection=row, left=m.left, top=m.top, width=m.width, height=m.height, counts=m.counts)

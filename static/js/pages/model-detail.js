@@ -1,0 +1,7 @@
+/** A model being trained, live. */
+
+import { api } from "../api.js";
+import { followWork } from "../work_text.js";
+
+const { id } = JSON.parse(document.getElementById("live").textContent);
+followWork(() => api(`models/${id}`));
