@@ -31,6 +31,26 @@ def iou_xyxy(a: Array, b: Array) -> Array:
     return shared
 
 
+def height_overlap(a: Array, b: Array) -> Array:
+    """What the vertical extents of boxes (n, 4) and (m, 4) share, over what they cover together: (n, m), 0 to 1."""
+    top_a, bottom_a = a.T[1::2, :, None]
+    top_b, bottom_b = b.T[1::2]
+    shared: Array = np.minimum(bottom_a, bottom_b)
+    shared -= np.maximum(top_a, top_b)
+    np.maximum(shared, 0, out=shared)
+    together = np.maximum(bottom_a, bottom_b)
+    together -= np.minimum(top_a, top_b)
+    together += _TINY
+    shared /= together
+    return shared
+
+
+def grown(boxes_xyxy: Array) -> Array:
+    """Boxes (n, 4) grown by their own size on every side."""
+    size = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    return np.concatenate([boxes_xyxy[:, :2] - size, boxes_xyxy[:, 2:] + size], axis=1)
+
+
 def assign(similarity: Array, least: float) -> list[tuple[int, int]]:
     """Pairs (row, column) with a similarity above `least` whose summed excess over `least` is greatest.
 

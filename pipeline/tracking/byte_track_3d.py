@@ -50,15 +50,20 @@ class ByteTracker3D(ByteTracker):
         scores: ArrayLike,
         class_ids: ArrayLike | None = None,
         cuboids: ArrayLike | None = None,
+        *,
+        features: ArrayLike | None = None,
+        camera_motion: ArrayLike | None = None,
     ) -> Ids:
         """As ByteTracker.update; `cuboids` is (m, 7) as CUBOID names its columns, a row of NaN where there is none."""
-        seen = checked(boxes_xyxy, scores, class_ids)
+        seen = checked(boxes_xyxy, scores, class_ids, features)
         places = (
             np.full((len(seen.scores), len(CUBOID)), np.nan) if cuboids is None else np.asarray(cuboids, np.float64)
         )
         if places.shape != (len(seen.scores), len(CUBOID)):
             raise ValueError(f"cuboids of shape {places.shape} do not go with {len(seen.scores)} boxes")
-        return self._step(Seen(seen.boxes_xyxy, seen.scores, seen.class_ids, places))
+        if camera_motion is not None:
+            self.move_with_camera(camera_motion)
+        return self._step(Seen(seen.boxes_xyxy, seen.scores, seen.class_ids, places, seen.features))
 
     def _predict(self, settled: int) -> None:
         super()._predict(settled)

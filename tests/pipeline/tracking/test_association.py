@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tracking.association import assign, iou_xyxy
+from pipeline.tracking.association import assign, grown, height_overlap, iou_xyxy
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,22 @@ from pipeline.tracking.association import assign, iou_xyxy
 )
 def test_iou_of_every_pair(a, b, expected):
     np.testing.assert_allclose(iou_xyxy(np.array(a, float), np.array(b, float)), expected)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (np.empty((0, 4)), np.empty((0, 4)), np.empty((0, 0))),
+        ([[0, 0, 2, 4]], [[50, 0, 60, 4], [0, 2, 2, 6], [0, 5, 2, 9]], [[1, 1 / 3, 0]]),
+        ([[0, 1, 1, 1]], [[0, 1, 1, 1]], [[0]]),
+    ],
+)
+def test_how_far_heights_overlap_wherever_the_boxes_stand(a, b, expected):
+    np.testing.assert_allclose(height_overlap(np.array(a, float), np.array(b, float)), expected)
+
+
+def test_a_box_grows_by_its_own_size_on_every_side():
+    assert grown(np.array([[10.0, 20, 14, 30]])).tolist() == [[6, 10, 18, 40]]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(0, 4), st.floats(0, 0.9))

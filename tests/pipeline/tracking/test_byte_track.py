@@ -102,6 +102,58 @@ def test_of_two_tracks_on_one_object_the_younger_goes():
     assert tracker._ids == [1]
 
 
+def met_and_turned_round(frame: int) -> tuple[float, float]:
+    """Where two objects are that walk towards each other, are hidden together, and walk back."""
+    walked = min(frame, 48 - frame)
+    return 100 + 6 * walked, 340 - 6 * walked
+
+
+@pytest.mark.parametrize(("looks_known", "kept"), [(False, False), (True, True)])
+def test_looks_tell_apart_what_motion_would_confuse(looks_known, kept):
+    tracker = ByteTracker()
+    looks = np.array([[1.0, 0, 0.2], [0, 1.0, 0.2]])
+    for frame in range(48):
+        if 18 <= frame < 30:
+            tracker.update(*NOTHING)
+            continue
+        boxes = [box(x) for x in met_and_turned_round(frame)]
+        ids = tracker.update(boxes, [0.9, 0.9], features=looks if looks_known else None)
+    assert (ids.tolist() == [1, 2]) == kept
+
+
+def test_a_detection_whose_look_is_not_known_is_compared_by_its_place():
+    tracker = ByteTracker()
+    for frame in range(6):
+        looks = [[1.0, 0]] if frame % 2 else [[np.nan, np.nan]]
+        assert tracker.update([box(100 + 2 * frame)], [0.9], features=looks).tolist() == [1]
+    assert tracker.update([box(112)], [0.9]).tolist() == [1]
+
+
+def test_features_that_do_not_fit_are_refused():
+    tracker = ByteTracker()
+    with pytest.raises(ValueError, match=r"features of shape \(1, 3\) do not go with 2 boxes"):
+        tracker.update([box(0), box(200)], [0.9, 0.9], features=[[1, 0, 0]])
+    tracker.update([box(0)], [0.9], features=[[1, 0, 0]])
+    with pytest.raises(ValueError, match="features have 2 columns, those before had 3"):
+        tracker.update([box(0)], [0.9], features=[[1, 0]])
+
+
+@pytest.mark.parametrize(("known", "expected"), [(True, [1]), (False, [5])])
+def test_an_object_before_a_shaken_camera_keeps_its_id_where_the_motion_is_known(known, expected):
+    tracker = ByteTracker()
+    shake, before = [0, 90, -70, 60, -100], 0
+    for frame, shift in enumerate(shake):
+        motion = np.array([[1.0, 0, shift - before], [0, 1, 0], [0, 0, 1]])
+        ids = tracker.update([box(300 + 3 * frame + shift)], [0.9], camera_motion=motion if known else None)
+        before = shift
+    assert ids.tolist() == expected
+
+
+def test_a_camera_motion_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"\(3, 3\) homography"):
+        ByteTracker().update([box(0)], [0.9], camera_motion=np.eye(2))
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_ids_are_unique_in_every_frame_and_count_upwards(seed):
     rng = np.random.default_rng(seed)
@@ -144,7 +196,9 @@ def test_input_that_does_not_fit_is_refused(boxes, scores, message):
         ByteTracker().update(boxes, scores)
 
 
-@pytest.mark.parametrize("parameters", [{"track_threshold": 1.5}, {"match_threshold": -1}, {"buffer": -1}])
+@pytest.mark.parametrize(
+    "parameters", [{"track_threshold": 1.5}, {"match_threshold": -1}, {"buffer": -1}, {"height_power": -1}]
+)
 def test_a_parameter_out_of_range_is_named(parameters):
     with pytest.raises(ConfigurationError, match=next(iter(parameters))):
         ByteTracker(**parameters)
