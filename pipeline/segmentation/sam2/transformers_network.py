@@ -1,0 +1,182 @@
+"""SAM 2 as transformers implements it (`Sam2VideoModel`), driven without its processors, which need torchvision."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from pipeline.errors import SegmenterUnavailableError
+from pipeline.segmentation.sam2 import checkpoint
+from pipeline.segmentation.sam2.architecture import Architecture, transformers_config
+from pipeline.segmentation.sam2.network import Decoded, Features, Pointer, Seen, mask_at
+
+if TYPE_CHECKING:
+    import torch
+
+_OBJECT: Final = 1
+"""The id of the one object of a session: each object has a session of its own, so that it does not matter which others
+there are, and one can join later than another."""
+
+
+def load(weights: Path, config: Path | None, family: str, architecture: Architecture) -> Any:
+    """The model on the CPU, ready for inference: from a folder of the hub's (config given), or a file of Meta's.
+
+    Raises SegmenterUnavailableError naming the file where the tensors are not those of the model.
+    """
+    from transformers import Sam2VideoModel
+
+    if config is None:
+        tensors = checkpoint.renamed(checkpoint.read(weights))
+        model = Sam2VideoModel(transformers_config(family, architecture))
+        _check(weights.name, model.state_dict(), tensors)
+        model.load_state_dict(tensors)
+    else:
+        model = from_folder(Sam2VideoModel, config.parent)
+    return model.eval().requires_grad_(False)
+
+
+def from_folder(kind: Any, folder: Path) -> Any:
+    """A model of transformers from the hub's files, safetensors alone, never over the network.
+
+    Raises SegmenterUnavailableError where a tensor is missing or has another shape.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model, told = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+    except Exception as error:
+        # A configuration that is not one raises errors of huggingface_hub's that have no base of their own.
+        if not isinstance(error, (RuntimeError, ValueError, TypeError, KeyError, OSError)) and "Strict" not in repr(
+            type(error)
+        ):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise SegmenterUnavailableError(f"{folder.name}: the weights do not fit its config.json: {reason}") from error
+    if missing := sorted(told["missing_keys"]):
+        raise SegmenterUnavailableError(
+            f"{folder.name}: the weights belong to another model: {len(missing)} of its tensors are missing "
+            f"({missing[0]} first)."
+        )
+    return model
+
+
+def _check(name: str, expected: dict[str, Any], given: dict[str, Any]) -> None:
+    if wrong := sorted(expected.keys() ^ given.keys()):
+        raise SegmenterUnavailableError(
+            f"{name} belongs to another model: {len(wrong)} of its tensors are missing or unknown ({wrong[0]} first)."
+        )
+    for key, tensor in expected.items():
+        if given[key].shape != tensor.shape:
+            raise SegmenterUnavailableError(
+                f"{name} belongs to a model of another size: {key} is {tuple(given[key].shape)}, "
+                f"expected {tuple(tensor.shape)}."
+            )
+
+
+class TransformersNetwork:
+    """pipeline.segmentation.sam2.network.Network over a Sam2VideoModel."""
+
+    runtime = "transformers"
+
+    def __init__(self, model: Any, device: "torch.device") -> None:
+        self.model = model.to(device)
+        self.device = device
+        self.side = int(model.prompt_encoder.input_image_size)
+        sizes = model.backbone_feature_sizes
+        self._positions = [
+            model.vision_encoder.neck.position_encoding((1, 0, *size), device, _float32()) for size in sizes
+        ]
+
+    def encode(self, pixels: "torch.Tensor") -> Features:
+        states = self.model.vision_encoder(pixels, return_dict=True).fpn_hidden_states
+        decoder = self.model.mask_decoder
+        return Features(decoder.conv_s0(states[0]), decoder.conv_s1(states[1]), states[2])
+
+    def decode(
+        self, features: Features, points: "torch.Tensor", labels: "torch.Tensor", mask: Any = None, *, several: bool
+    ) -> Decoded:
+        model = self.model
+        sparse, dense = model.prompt_encoder(
+            input_points=points[None], input_labels=labels[None], input_boxes=None, input_masks=mask
+        )
+        coarse = features.coarse + model.no_memory_embedding.view(1, -1, 1, 1)
+        logits, quality, _, _ = model.mask_decoder(
+            image_embeddings=coarse,
+            image_positional_embeddings=model.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+            high_resolution_features=[features.fine, features.middle],
+        )
+        return Decoded(logits[0].float(), quality[0].float())
+
+    def memory(self, frames: int) -> "_Memory":
+        return _Memory(self, frames)
+
+    def flat(self, features: Features) -> dict[str, list["torch.Tensor"]]:
+        """As the model's cache keeps an encoded frame: (pixels, 1, channels), and the positions alike."""
+        return {
+            "vision_feats": [each.flatten(2).permute(2, 0, 1) for each in features],
+            "vision_pos_embeds": [each.flatten(2).permute(2, 0, 1) for each in self._positions],
+        }
+
+
+class _Memory:
+    def __init__(self, network: TransformersNetwork, frames: int) -> None:
+        from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+
+        self._network = network
+        device = network.device
+        self._session: Any = Sam2VideoInferenceSession(
+            inference_device=device, inference_state_device=device, dtype=_float32()
+        )
+        # The model asks how many frames there are, never for one: their features are put into its cache.
+        self._session.processed_frames = range(frames)
+        self._session.obj_id_to_idx(_OBJECT)
+
+    def prompt(self, frame: int, features: Features, pointer: Pointer, *, reverse: bool) -> Seen:
+        import torch
+
+        session, network = self._session, self._network
+        if pointer.mask is not None:
+            plane = mask_at(pointer.mask, network.side, network.device)
+            session.add_mask_inputs(0, frame, (plane >= 0.5).float())
+        else:
+            points = torch.from_numpy(pointer.points)[None, None]
+            labels = torch.from_numpy(pointer.labels)[None, None]
+            session.add_point_inputs(0, frame, {"point_coords": points, "point_labels": labels})
+        session.obj_with_new_inputs = [_OBJECT]
+        return self._step(frame, features, reverse)
+
+    def track(self, frame: int, features: Features, *, reverse: bool) -> Seen:
+        return self._step(frame, features, reverse)
+
+    def _step(self, frame: int, features: Features, reverse: bool) -> Seen:
+        session = self._session
+        session.cache.cache_vision_features(frame, self._network.flat(features))
+        out = self._network.model(inference_session=session, frame_idx=frame, reverse=reverse)
+        session.cache.clear_all()
+        self._forget(frame)
+        logits = out.pred_masks.reshape(out.pred_masks.shape[-2:]).float().cpu().numpy()
+        return Seen(np.asarray(logits, np.float32), float(out.object_score_logits.float().reshape(-1)[0]))
+
+    def _forget(self, frame: int) -> None:
+        """Drop what no later frame looks at: masks at once, all of a frame when it is out of reach."""
+        session, config = self._session, self._network.model.config
+        reach = max(config.num_maskmem, config.max_object_pointers_in_encoder)
+        outputs = session.output_dict_per_obj[0]
+        for old in [each for each in outputs["non_cond_frame_outputs"] if abs(each - frame) > reach]:
+            del outputs["non_cond_frame_outputs"][old]
+            session.frames_tracked_per_obj[0].pop(old, None)
+        for kept in (*outputs["cond_frame_outputs"].values(), *outputs["non_cond_frame_outputs"].values()):
+            kept.pop("high_res_masks", None)
+
+
+def _float32() -> "torch.dtype":
+    import torch
+
+    return torch.float32
