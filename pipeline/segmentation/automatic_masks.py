@@ -51,7 +51,7 @@ def stability(logits: NDArray[Any]) -> NDArray[np.float32]:
     flat = logits.reshape(len(logits), -1)
     inner = np.count_nonzero(flat > STABILITY_OFFSET, axis=1)
     outer = np.count_nonzero(flat > -STABILITY_OFFSET, axis=1)
-    return (inner / np.maximum(outer, 1)).astype(np.float32)
+    return np.asarray(inner / np.maximum(outer, 1), np.float32)
 
 
 class Candidates:
