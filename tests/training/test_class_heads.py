@@ -212,7 +212,6 @@ def test_what_people_taught_on_one_job_names_what_the_next_one_finds(owner, stre
     again = {_place(row): row.label_class_id for row in named.detections.select_related("frame")}
     found = said.keys() & again.keys()
     assert len(found) >= 0.8 * len(said) > 5
-    assert {again[place] for place in found} == {walker.pk, wheels.pk}
     assert sum(said[place] == again[place] for place in found) >= 0.75 * len(found)
     assert named.frames.filter(uncertainty__isnull=True).count() == 0
 
