@@ -140,7 +140,7 @@ def score_simulation(frames: tuple[int, ...] = (0, 12, 24, 36, 48, 60), resoluti
         ground = fit_ground_plane(back_project(depth, camera, stride=4), down, inverse_depth_noise=0.5 * per_pixel)
         for item in truth["objects"]:
             mask = instances == item["object_id"]
-            points = back_project(depth, camera, without_rim(mask))
+            points = back_project(depth, camera, without_rim(mask)[0])
             if item["visible_pixels"] < MIN_VISIBLE_PIXELS or len(points) < MIN_LIDAR_POINTS:
                 continue
             true = np.array(item["box"])

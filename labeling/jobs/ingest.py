@@ -168,8 +168,10 @@ class Ingest:
                 for column, value in zip(Detection.BOX_COLUMNS, record.box, strict=True):
                     setattr(row, column, value)
                 row.box_sigma = record.sigma
+                row.truncated = row.truncated if record.truncated is None else record.truncated
+                row.occluded = row.occluded if record.occluded is None else record.occluded
                 refined.append(row)
-        Detection.objects.bulk_update(refined, (*Detection.BOX_COLUMNS, "box_sigma"), batch_size=50)
+        Detection.objects.bulk_update(refined, BOX_FIELDS, batch_size=50)
 
     def _settle_tracks(self) -> None:
         """A track's class is the one its detections vote for, each with its confidence."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.geometry.boxes3d import level_rotation, wrap_angle
+from pipeline.geometry.outline import Outline, outline_of
 from pipeline.geometry.plane import Plane
 
 Points = NDArray[np.floating]
@@ -48,13 +49,15 @@ _OVERSIZE: Final = 1.35
 class Box3D:
     """KITTI conventions: location is the centre of the bottom face, camera axes, metres; rotation_y in [-pi, pi).
 
-    Of a tilted camera rotation_y counts about the vertical in the levelled camera (see `boxes3d`).
+    Of a tilted camera rotation_y counts about the vertical in the levelled camera (see `boxes3d`). outline: what the
+    box was laid around, as seen from above.
     """
 
     location: Vector
     dimensions_hwl: tuple[float, float, float]
     rotation_y: float
     points_used: int
+    outline: Outline | None = None
 
     @property
     def row(self) -> Vector:
@@ -69,14 +72,15 @@ def fit_box(
     ground: Plane | None = None,
     min_points: int = MIN_POINTS,
     inverse_depth_noise: float = 0.0,
-    hidden_side: int = 0,
+    cut: tuple[bool, bool] = (False, False),
+    rim: float = 0.0,
 ) -> Box3D | None:
     """The box of one object, or None where fewer than `min_points` points remain.
 
     points_camera: (N, 3) camera axes, metres, of the object's mask; some may be background. up: vector against gravity.
     typical_size_hwl: metres. ground: the plane it probably stands on. inverse_depth_noise: standard deviation of 1/z in
-    1/m (stereo: pixels / (f·B); 0 for LiDAR): surfaces are that much thicker along the ray. hidden_side: where the rest
-    of it is hidden, -1 beyond the left end of what is seen, 1 beyond the right one, 0 unknown or neither.
+    1/m (stereo: pixels / (f·B); 0 for LiDAR): surfaces are that much thicker along the ray. cut: whether more of it may
+    be hidden beyond the left and beyond the right end of what is seen. rim: radians by which the mask was made smaller.
     Deterministic.
     """
     rotation = level_rotation(-np.asarray(up, dtype=np.float64))
@@ -94,16 +98,20 @@ def fit_box(
         return None
 
     seen = _thinned(points[:, (0, 2)])
-    noise = inverse_depth_noise * float(np.median(points[:, 2])) ** 2
-    yaw, centre, width, length = _footprint(seen, typical_size_hwl, noise, hidden_side)
+    distance = float(np.median(points[:, 2]))
+    noise = inverse_depth_noise * distance**2
+    hidden_side = int(cut[1]) - int(cut[0])
+    yaw, centre, width, length = _footprint(seen, typical_size_hwl, noise, hidden_side, rim * distance)
     top, bottom = float(np.quantile(points[:, 1], _TRIM)), float(np.quantile(points[:, 1], 1 - _TRIM))  # y is down
+    top -= rim * distance
     if ground is not None:
         bottom = _on_ground(centre, top, bottom, ground, rotation, typical_size_hwl)
     elif typical_size_hwl and bottom - top < 0.6 * typical_size_hwl[0]:
         bottom = top + typical_size_hwl[0]
     tall = max(bottom - top, 0.05)
     location = rotation.T @ np.array([centre[0], bottom, centre[1]])
-    return Box3D(location, (tall, width, length), wrap_angle(yaw), len(points))
+    outline = outline_of(points, inverse_depth_noise, cut, rim) if inverse_depth_noise > 0 else None
+    return Box3D(location, (tall, width, length), wrap_angle(yaw), len(points), outline)
 
 
 def foreground(
@@ -207,7 +215,7 @@ def _on_ground(
 
 
 def _footprint(
-    bev: Points, typical_size_hwl: tuple[float, float, float] | None, noise: float, hidden_side: int
+    bev: Points, typical_size_hwl: tuple[float, float, float] | None, noise: float, hidden_side: int, rim: float
 ) -> tuple[float, Vector, float, float]:
     """Yaw, centre (x, z), width and length of the rectangle behind the visible points (N, 2) in (x, z)."""
     trim = _TRIM if noise < _NOISY_M else _NOISY_TRIM
@@ -222,7 +230,8 @@ def _footprint(
     trims = _TRIM + (trim - _TRIM) * direction**2
     low, high = np.array([np.quantile(local[:, axis], (trims[axis], 1 - trims[axis])) for axis in (0, 1)]).T
     thickness = np.minimum(0.5 * noise * direction**2, (high - low) / 2)
-    low, high = low + thickness, high - thickness
+    across = rim * np.abs(direction[::-1])
+    low, high = low + thickness - across, high - thickness + across
     extent = high - low
 
     if typical_size_hwl is None:

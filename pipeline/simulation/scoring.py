@@ -1,6 +1,6 @@
 """How well labels made of the simulated recording agree with what was really there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,11 +18,33 @@ MIN_VISIBLE_PIXELS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class PredictedBox:
-    """One labelled object: box as `pipeline.geometry.boxes3d` has it (7,), class name, track id or None."""
+    """One labelled object: box as `pipeline.geometry.boxes3d` has it (7,), class name, track id or None; sigma: the
+    standard deviations of the box's seven numbers, if they are known."""
 
     box: Sequence[float]
     class_name: str
     track_id: int | None = None
+    sigma: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A prediction and the object it was matched with. index: of the recording's frame. box, truth: (7,), levelled."""
+
+    index: int
+    object_id: int
+    class_name: str
+    iou: float
+    box: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    sigma: Sequence[float] | None
+
+    @property
+    def error(self) -> NDArray[np.float64]:
+        """(7,) box minus truth, the angle modulo half a turn: a box looks the same from behind."""
+        error = self.box - self.truth
+        error[6] = (error[6] + np.pi / 2) % np.pi - np.pi / 2
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +121,40 @@ def score(
     )
 
 
+def matches(
+    predicted: Mapping[int, Sequence[PredictedBox]],
+    ground_truth: Mapping[str, Any],
+    *,
+    match_iou: float = MATCH_IOU,
+    min_visible_pixels: int = MIN_VISIBLE_PIXELS,
+) -> Iterator[Match]:
+    """The pairs that `score` counts, with what is wrong with each."""
+    frames = {int(entry["index"]): entry for entry in ground_truth["frames"]}
+    for index in sorted(set(predicted) & set(frames)):
+        entry = frames[index]
+        boxes, objects = predicted[index], entry["objects"]
+        level = level_rotation(np.array(entry["gravity"]))
+        made, true = _levelled([each.box for each in boxes], level), _levelled([each["box"] for each in objects], level)
+        overlap = iou_3d(made, true)
+        for i, j in zip(*linear_sum_assignment(-overlap), strict=True):
+            each = objects[j]
+            if overlap[i, j] >= match_iou and each["visible_pixels"] >= min_visible_pixels:
+                number, name = int(each["object_id"]), each["class_name"]
+                yield Match(index, number, name, float(overlap[i, j]), made[i], true[j], boxes[i].sigma)
+
+
+def _levelled(rows: Sequence[Sequence[float]], level: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 7) with the locations in the levelled camera."""
+    boxes = np.array(rows, dtype=np.float64).reshape(-1, 7)
+    boxes[:, :3] = boxes[:, :3] @ level.T
+    return boxes
+
+
 def _compared(
     boxes: Sequence[Sequence[float]], truths: Sequence[Sequence[float]], level: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(N, M) 3D IoU and distance of the centres, metres, with all locations levelled."""
-    a, b = (np.array(rows, dtype=np.float64).reshape(-1, 7) for rows in (boxes, truths))
-    for rows in (a, b):
-        rows[:, :3] = rows[:, :3] @ level.T
+    a, b = _levelled(boxes, level), _levelled(truths, level)
     middle = np.array([0.0, 0.5, 0.0])
     centre_a, centre_b = (rows[:, :3] - middle * rows[:, 3:4] for rows in (a, b))
     return iou_3d(a, b), np.linalg.norm(centre_a[:, None] - centre_b[None], axis=2)

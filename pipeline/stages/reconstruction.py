@@ -12,20 +12,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import PipelineError
 from pipeline.geometry.box_fit import Box3D, fit_box
-from pipeline.geometry.boxes3d import alpha_of, project_boxes
-from pipeline.geometry.kitti import UNKNOWN_ALPHA, UNKNOWN_OCCLUSION, KittiObject, format_labels
+from pipeline.geometry.boxes3d import alpha_of
+from pipeline.geometry.ego_motion import camera_motion
+from pipeline.geometry.kitti import UNKNOWN_OCCLUSION, format_labels
 from pipeline.geometry.plane import Plane, fit_ground_plane
 from pipeline.geometry.pointcloud import back_project
 from pipeline.segmentation.rle import decode
 from pipeline.stages.base import StageContext
+from pipeline.stages.labels import how_seen, kitti_label
 from pipeline.stages.ordered import ordered_map
 from pipeline.stages.run import journal_path
 from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.atomic import write_text
 from pipeline.storage.journal import Commit, read_journal
 from pipeline.storage.records import BoxRecord, DetectionRecord, FrameRecord
-from pipeline.storage.sequence import SequenceFileError, load_depth, read_camera, read_frames
+from pipeline.storage.sequence import SequenceFileError, load_depth, load_image, read_camera, read_frames
 
 Mask = NDArray[np.bool_]
 Depth = NDArray[np.float32]
@@ -37,9 +40,6 @@ _SURFACE_NOISE_PX: Final = 0.2
 """Of a disparity: the outliers a ground plane must bear, and the standard deviation on one surface."""
 _RIM_SHARE: Final = 0.008
 """Of the mask's diagonal: the rim is where depth of the background leaks in."""
-_PARTLY: Final = 0.1
-_LARGELY: Final = 0.5
-"""Share of the box's image hidden by nearer things from which KITTI's occlusion is 1 and 2."""
 _IN_FRONT_M: Final = 0.3
 _BESIDE_PX: Final = (4, 8, 14, 20)
 _HIDDEN_SHARE: Final = 0.3
@@ -84,18 +84,30 @@ class Reconstruction:
         """Nothing to sum up: the labels are the output."""
 
 
-def _inputs(context: StageContext, cursor: int) -> Generator[tuple[FrameRecord, list[DetectionRecord]], None, None]:
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """A frame with its detections, and the one before it, from which the camera's motion is told."""
+
+    frame: FrameRecord
+    detections: list[DetectionRecord]
+    before: "tuple[FrameRecord, list[DetectionRecord]] | None"
+
+
+def _inputs(context: StageContext, cursor: int) -> Generator[_Input, None, None]:
     """Each frame from `cursor` on with its detections. Segmentation commits one line per frame, in the same order."""
     commits = read_journal(journal_path(context.layout, "segmentation"))
     commit = next(commits, None)
-    for frame in islice(read_frames(context.layout), cursor, None):
+    before = None
+    for frame in islice(read_frames(context.layout), max(0, cursor - 1), None):
         detections: list[DetectionRecord] = []
         while commit is not None and commit.cursor <= frame.number + 1:
             detections += [
                 DetectionRecord.from_json(value) for value in commit.records if value["number"] == frame.number
             ]
             commit = next(commits, None)
-        yield frame, detections
+        if frame.number >= cursor:
+            yield _Input(frame, detections, before)
+        before = frame, detections
 
 
 class _Worker:
@@ -104,8 +116,8 @@ class _Worker:
         self._sizes: dict[int, Size | None] = {item.id: item.typical_size_hwl for item in context.classes}
         self._per_pixel = 1 / (camera.fx * camera.baseline) if camera.baseline else 0.0
 
-    def reconstruct(self, item: tuple[FrameRecord, list[DetectionRecord]]) -> Commit:
-        frame, detections = item
+    def reconstruct(self, item: _Input) -> Commit:
+        frame, detections = item.frame, item.detections
         started = time.perf_counter()
         error = ""
         try:
@@ -120,18 +132,51 @@ class _Worker:
             ground = self._ground(depth, down) if detections else None
         except _FAILURES as problem:
             error = f"Frame {frame.number}: the ground could not be fitted: {problem}."
+        facts: dict[str, Any] = {}
+        if ground is not None:
+            facts["ground"] = [round(float(value), 6) for value in (*ground.normal, ground.offset)]
+        motion = self._motion(item)
+        if motion is not None:
+            facts["motion"] = motion
         boxes, labels = [], []
         for detection in detections:
             box = self._box(detection, frame, depth, down, ground)
             boxes.append(box)
-            labels.append(_label(detection, box))
+            labels.append(kitti_label(detection, box))
         write_text(self._layout.label(frame.number), format_labels(labels))
         return Commit(
             cursor=frame.number + 1,
             records=[box.to_json() for box in boxes],
             elapsed_s=time.perf_counter() - started,
             error=error,
+            frame=facts,
         )
+
+    def _motion(self, item: _Input) -> list[float] | None:
+        """How the camera moved since the kept frame before: rotation vector and translation, where it can be told."""
+        if item.before is None or not self._camera.metric or not item.before[0].has_depth:
+            return None
+        earlier, seen = item.before
+        try:
+            depth = load_depth(self._layout, earlier.number)
+            pictures = [
+                np.asarray(cv2.cvtColor(load_image(self._layout, each), cv2.COLOR_BGR2GRAY), np.uint8)
+                for each in (earlier, item.frame)
+            ]
+            if depth is None or any(each.shape != depth.shape for each in pictures):
+                return None
+            moving = np.zeros(depth.shape, dtype=bool)
+            for each in seen:
+                mask = decode(each.rle)
+                if mask.shape == moving.shape:
+                    moving |= mask
+            motion = camera_motion(pictures[0], pictures[1], depth, self._camera, moving)
+        except (PipelineError, *_FAILURES):
+            return None
+        if motion is None:
+            return None
+        turn = np.asarray(cv2.Rodrigues(motion.rotation)[0]).ravel()
+        return [round(float(value), 7) for value in (*turn, *motion.translation)]
 
     def _ground(self, depth: Depth | None, down: NDArray[np.float64] | None) -> Plane | None:
         if depth is None or not self._camera.metric:
@@ -167,17 +212,20 @@ class _Worker:
         mask = decode(detection.rle)
         if mask.shape != depth.shape:
             return _without(detection, "The mask does not have the size of the image.")
-        points = back_project(depth, self._camera, without_rim(mask))
+        inner, radius = without_rim(mask)
+        points = back_project(depth, self._camera, inner)
         if len(points) < self._stage.min_points:
             return _without(detection, "Too few pixels of the mask have a depth.", len(points))
-        up = np.array([0.0, -1.0, 0.0]) if down is None else -down
+        # The ground is steadier than the IMU's gravity, into which every step of whoever carries the camera goes.
+        up = ground.normal if ground is not None else np.array([0.0, -1.0, 0.0]) if down is None else -down
         size, noise = self._sizes.get(detection.class_id), _SURFACE_NOISE_PX * self._per_pixel
-        box = fit_box(points, up, size, ground, self._stage.min_points, noise, hidden_side(mask, depth))
+        cut, rim = cut_sides(mask, depth), radius / self._camera.fx
+        box = fit_box(points, up, size, ground, self._stage.min_points, noise, cut, rim)
         if box is None:
             return _without(detection, "Too few points remain once the background is taken away.", len(points))
         if not np.isfinite(box.row).all():
             return _without(detection, "The box could not be fitted: it is not finite.", len(points))
-        return self._record(detection, frame, box, mask, depth, down)
+        return self._record(detection, frame, box, mask, depth)
 
     def _record(
         self,
@@ -186,9 +234,8 @@ class _Worker:
         box: Box3D,
         mask: Mask,
         depth: Depth,
-        down: NDArray[np.float64] | None,
     ) -> BoxRecord:
-        clipped, whole = project_boxes(box.row, self._camera.matrix, (frame.width, frame.height), down)
+        truncated, occluded = how_seen(box.row, self._camera.matrix, frame, mask, depth)
         return BoxRecord(
             number=detection.number,
             instance=detection.instance,
@@ -196,10 +243,11 @@ class _Worker:
             dimensions_hwl=[round(float(value), 4) for value in box.dimensions_hwl],
             rotation_y=round(box.rotation_y, 4),
             alpha=round(alpha_of(box.rotation_y, box.location), 4),
-            truncated=round(_truncation(clipped[0], whole[0]), 4),
-            occluded=_occlusion(clipped[0], mask, depth),
+            truncated=truncated,
+            occluded=occluded,
             points_used=box.points_used,
             score=detection.confidence,
+            outline=None if box.outline is None else box.outline.to_json(),
         )
 
 
@@ -214,31 +262,31 @@ def _without(detection: DetectionRecord, reason: str, points: int = 0) -> BoxRec
     )
 
 
-def without_rim(mask: Mask) -> Mask:
-    """The mask without its outermost pixels, unless too little would remain."""
+def without_rim(mask: Mask) -> tuple[Mask, int]:
+    """The mask without its outermost pixels, and how many of them; as it is, and 0, if too little would remain."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
-        return mask
+        return mask, 0
     window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
     inner = np.pad(mask[window].astype(np.uint8), 1)
     radius = max(1, round(_RIM_SHARE * float(np.hypot(*inner.shape))))
     inner = np.asarray(cv2.erode(inner, np.ones((2 * radius + 1,) * 2, np.uint8)), np.uint8)[1:-1, 1:-1]
     if inner.sum() < 0.4 * mask[window].sum():
-        return mask
+        return mask, 0
     result = np.zeros_like(mask)
     result[window] = inner > 0
-    return result
+    return result, radius
 
 
-def hidden_side(mask: Mask, depth: Depth) -> int:
-    """Where an object goes on out of sight: -1 to the left, 1 to the right, 0 to neither or both.
+def cut_sides(mask: Mask, depth: Depth) -> tuple[bool, bool]:
+    """Whether an object may go on out of sight to the left, and to the right.
 
     That is where the mask ends at the image border or at something nearer along a good part of its height. Beside what
     is near the matcher has no answer for some pixels, so the first known depth counts.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     if not rows.size:
-        return 0
+        return False, False
     first, last = mask.argmax(axis=1)[rows], mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
     own = float(np.nanmedian(depth[mask])) if np.isfinite(depth[mask]).any() else np.inf
     shares = []
@@ -249,50 +297,4 @@ def hidden_side(mask: Mask, depth: Depth) -> int:
             beside = np.where(np.isnan(beside), depth[rows, columns], beside)
         cut = (np.abs(ends - border) <= 2) | (beside < own - _IN_FRONT_M - 0.006 * own**2)
         shares.append(float(np.mean(cut)))
-    left, right = (share > _HIDDEN_SHARE for share in shares)
-    return int(right) - int(left)
-
-
-def _truncation(clipped: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
-    """Share of the projected box (x1, y1, x2, y2) that lies outside the image."""
-    area = float(np.prod(whole[2:] - whole[:2]))
-    inside = float(np.prod(np.clip(clipped[2:] - clipped[:2], 0, None)))
-    return float(np.clip(1 - inside / area, 0, 1)) if np.isfinite(area) and area > 0 else 0.0
-
-
-def _occlusion(clipped: NDArray[np.float64], mask: Mask, depth: Depth) -> int:
-    """KITTI's 0, 1, 2 by the share of the box's image, outside the mask, where something nearer was measured."""
-    x1, y1, x2, y2 = np.rint(clipped).astype(int)
-    part, inside = depth[y1 : y2 + 1, x1 : x2 + 1], mask[y1 : y2 + 1, x1 : x2 + 1]
-    own = part[inside & np.isfinite(part)]
-    if not len(own):
-        return 0
-    near = float(np.quantile(own, 0.05)) - _IN_FRONT_M
-    with np.errstate(invalid="ignore"):
-        hidden = float((~inside & (part < near)).mean())
-    return 2 if hidden >= _LARGELY else 1 if hidden >= _PARTLY else 0
-
-
-def _label(detection: DetectionRecord, box: BoxRecord) -> KittiObject:
-    x, y, width, height = detection.bbox_xywh
-    flat = KittiObject(
-        type=detection.class_name,
-        truncated=box.truncated,
-        occluded=box.occluded,
-        alpha=UNKNOWN_ALPHA,
-        bbox_xyxy=(x, y, x + width, y + height),
-        score=detection.confidence,
-    )
-    if box.location is None or box.dimensions_hwl is None or box.rotation_y is None or box.alpha is None:
-        return flat
-    return KittiObject(
-        flat.type,
-        flat.truncated,
-        flat.occluded,
-        box.alpha,
-        flat.bbox_xyxy,
-        (box.dimensions_hwl[0], box.dimensions_hwl[1], box.dimensions_hwl[2]),
-        (box.location[0], box.location[1], box.location[2]),
-        box.rotation_y,
-        detection.confidence,
-    )
+    return shares[0] > _HIDDEN_SHARE, shares[1] > _HIDDEN_SHARE

@@ -13,19 +13,35 @@ import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipeline.geometry.kitti import format_labels
+from pipeline.segmentation.rle import decode
 from pipeline.stages.base import StageContext
+from pipeline.stages.labels import how_seen, kitti_label, settled
+from pipeline.stages.ordered import ordered_map
 from pipeline.stages.plan import REQUIRES, WEIGHTS
-from pipeline.storage.atomic import atomic_open
+from pipeline.stages.track_refinement import Pose, read_poses, refine_track
+from pipeline.storage.atomic import atomic_open, write_text
 from pipeline.storage.journal import Commit
 from pipeline.storage.layout import SequenceLayout
 from pipeline.storage.records import BoxRecord, DetectionRecord, TrackRecord
-from pipeline.storage.sequence import read_boxes, read_detections, read_frames, read_tracks
+from pipeline.storage.sequence import (
+    SequenceFileError,
+    load_depth,
+    read_boxes,
+    read_camera,
+    read_detections,
+    read_frames,
+    read_tracks,
+)
 from pipeline.tracking.byte_track_3d import CUBOID, ByteTracker3D
 
 TRACKS_VERSION: Final = 1
@@ -59,28 +75,50 @@ class Tracking:
     def run(self, context: StageContext, cursor: int, state: dict[str, Any]) -> Iterator[Commit]:
         """Yield a commit for every kept frame from `cursor` on.
 
-        The tracker's state is a function of the frames before, so a resumed run goes through these again without
-        yielding (thousands of frames a second) instead of carrying its arrays through every commit.
+        Boxes are refined over whole tracks, so all frames are gone through before the first commit (hundreds of frames
+        a second). A resumed run does that again instead of carrying its arrays through every commit.
         """
         start = time.perf_counter()
-        for done, records in enumerate(self._tracked(context.layout), start=1):
-            if done > cursor:
+        poses = list(read_poses(context.layout))
+        tracked = list(self._tracked(context.layout, poses))
+        refined = _refined(context, poses, tracked)
+        worker = _Looking(context, refined)
+        detections = _ByFrame(read_detections(context.layout))
+        inputs = (
+            (pose, detections.of(pose.frame.number), records)
+            for done, (pose, records) in enumerate(zip(poses, tracked, strict=True), start=1)
+            if done > cursor
+        )
+        with (
+            ThreadPoolExecutor(max(1, context.workers), thread_name_prefix="tracking") as pool,
+            closing(ordered_map(pool, worker.look, inputs, max(1, context.workers) + 1)) as results,
+        ):
+            for done, records in enumerate(results, start=cursor + 1):
                 now = time.perf_counter()
                 yield Commit(cursor=done, records=[record.to_json() for record in records], elapsed_s=now - start)
                 start = time.perf_counter()
 
     def finish(self, context: StageContext) -> None:
-        """Write tracks.json from the journals."""
+        """Write tracks.json, and label_2 anew with the boxes as they stand in the end, from the journals."""
         layout = context.layout
-        boxes = _ByFrame(read_boxes(layout))
+        boxes, detections, records = (
+            _ByFrame(read_boxes(layout)), _ByFrame(read_detections(layout)), _ByFrame(read_tracks(layout))
+        )  # fmt: skip
         tracks: dict[int, _Summary] = {}
         # What belongs to one track is scattered over the frames: it goes through a file, so that memory holds offsets.
         with tempfile.TemporaryFile() as spool, atomic_open(layout.tracks) as out:
-            for detection, track in zip(read_detections(layout), read_tracks(layout), strict=True):
-                if track.track_id is not None:
-                    box = boxes.of(detection.number).get(detection.instance, NO_BOX)
-                    tracks.setdefault(track.track_id, _Summary()).add(detection, spool.tell())
-                    spool.write(_dump(_entry(detection, box)) + b"\n")
+            for frame in read_frames(layout):
+                labels = []
+                of_frame, places = records.of(frame.number), boxes.of(frame.number)
+                for instance, detection in detections.of(frame.number).items():
+                    track = of_frame.get(instance)
+                    box = settled(places[instance], track) if instance in places else NO_BOX
+                    labels.append(kitti_label(detection, box))
+                    if track is not None and track.track_id is not None:
+                        tracks.setdefault(track.track_id, _Summary()).add(detection, spool.tell())
+                        spool.write(_dump(_entry(detection, box)) + b"\n")
+                if places or not labels:  # a frame that reconstruction had to leave out has no labels
+                    write_text(layout.label(frame.number), format_labels(labels))
             out.write(b'{"version":%d,"tracks":[' % TRACKS_VERSION)
             for number, track_id in enumerate(sorted(tracks)):
                 summary = tracks[track_id]
@@ -92,7 +130,7 @@ class Tracking:
                 out.write(b"]}")
             out.write(b"\n]}\n")
 
-    def _tracked(self, layout: SequenceLayout) -> Iterator[list[TrackRecord]]:
+    def _tracked(self, layout: SequenceLayout, poses: Sequence[Pose]) -> Iterator[list[TrackRecord]]:
         """The records of one frame after the other. Each waits for the next frame, which confirms its new tracks."""
         start_threshold = self.confidence_threshold + (1 - self.confidence_threshold) / 5
         tracker = ByteTracker3D(
@@ -108,16 +146,17 @@ class Tracking:
             ]
 
         before: tuple[list[DetectionRecord], list[int], list[bool]] | None = None
-        for frame in read_frames(layout):
-            seen = list(detections.of(frame.number).values())
-            places = boxes.of(frame.number)
+        for pose in poses:
+            seen = list(detections.of(pose.frame.number).values())
+            places = boxes.of(pose.frame.number)
             corners = np.array([detection.bbox_xywh for detection in seen], np.float64).reshape(-1, 4)
             corners[:, 2:] += corners[:, :2]
             ids = tracker.update(
                 corners,
                 [detection.confidence for detection in seen],
                 [detection.class_id for detection in seen],
-                np.array([_cuboid(places.get(one.instance, NO_BOX)) for one in seen]).reshape(-1, len(CUBOID)),
+                np.array([_cuboid(pose, places.get(one.instance, NO_BOX)) for one in seen]).reshape(-1, len(CUBOID)),
+                viewpoint=pose.stand.shift,
             ).tolist()
             if before is not None:
                 shown, known, stood = before
@@ -195,10 +234,69 @@ def _entry(detection: DetectionRecord, box: BoxRecord) -> dict[str, Any]:
     }
 
 
-def _cuboid(box: BoxRecord) -> list[float]:
-    if box.location is None or box.dimensions_hwl is None or box.rotation_y is None:
-        return [np.nan] * len(CUBOID)
-    return [*box.location, *box.dimensions_hwl, box.rotation_y]
+def _cuboid(pose: Pose, box: BoxRecord) -> "NDArray[np.float64]":
+    row = pose.row(box)
+    return np.full(len(CUBOID), np.nan) if row is None else pose.in_world(row)
+
+
+def _refined(
+    context: StageContext, poses: Sequence[Pose], tracked: Sequence[list[TrackRecord]]
+) -> dict[tuple[int, int], TrackRecord]:
+    """The records of tracked detections with their refined boxes, by frame and instance."""
+    if not any(record.track_id for records in tracked for record in records):
+        return {}
+    camera = read_camera(context.layout)
+    sizes = {item.id: item.typical_size_hwl for item in context.classes}
+    boxes, detections = _ByFrame(read_boxes(context.layout)), _ByFrame(read_detections(context.layout))
+    members: dict[int, list[tuple[TrackRecord, Pose, BoxRecord]]] = {}
+    votes: dict[int, dict[int, float]] = {}
+    for pose, records in zip(poses, tracked, strict=True):
+        places, seen = boxes.of(pose.frame.number), detections.of(pose.frame.number)
+        for record in records:
+            if record.track_id is not None and record.instance in places:
+                members.setdefault(record.track_id, []).append((record, pose, places[record.instance]))
+                one = seen[record.instance]
+                share = votes.setdefault(record.track_id, {})
+                share[one.class_id] = share.get(one.class_id, 0.0) + one.confidence
+    result = {}
+    for track_id, found in members.items():
+        class_id = max(votes[track_id].items(), key=lambda item: (item[1], -item[0]))[0]
+        refined = refine_track(
+            [pose for _, pose, _ in found], [box for *_, box in found], sizes.get(class_id), camera.fx
+        )
+        for (record, _, _), each in zip(found, refined, strict=True):
+            if each is not None:
+                result[record.number, record.instance] = replace(record, box=each[0], sigma=each[1])
+    return result
+
+
+class _Looking:
+    """Says of refined boxes how far they are truncated and occluded, which only the images tell."""
+
+    def __init__(self, context: StageContext, refined: Mapping[tuple[int, int], TrackRecord]) -> None:
+        self._layout, self._refined = context.layout, refined
+        self._camera = read_camera(context.layout) if refined else None
+
+    def look(self, item: tuple[Pose, dict[int, DetectionRecord], list[TrackRecord]]) -> list[TrackRecord]:
+        """The frame's records, refined where they can be."""
+        pose, detections, records = item
+        found = [self._refined.get((record.number, record.instance), record) for record in records]
+        if self._camera is None or all(record.box is None for record in found):
+            return found
+        try:
+            depth = load_depth(self._layout, pose.frame.number)
+        except SequenceFileError:
+            depth = None
+        result = []
+        for record in found:
+            if record.box is not None:
+                mask = None if depth is None else decode(detections[record.instance].rle)
+                if mask is not None and depth is not None and mask.shape != depth.shape:
+                    mask = None
+                seen = how_seen(np.array(record.box), self._camera.matrix, pose.frame, mask, depth)
+                record = replace(record, truncated=seen[0], occluded=seen[1])
+            result.append(record)
+        return result
 
 
 def _dump(value: dict[str, Any]) -> bytes:

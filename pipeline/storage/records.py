@@ -68,6 +68,7 @@ class BoxRecord(Record):
     KITTI conventions: location is the centre of the bottom face in the rectified left camera (metres);
     dimensions_hwl in metres; rotation_y about +Y in [-pi, pi]; alpha = rotation_y - atan2(x, z).
     sigma: standard deviations of x, y, z, height, width, length (metres) and rotation_y (radians).
+    outline: what the box was laid around, as `pipeline.geometry.outline.Outline` writes it; tracking refines from it.
     """
 
     number: int
@@ -82,6 +83,7 @@ class BoxRecord(Record):
     score: float = 0.0
     reason: str = ""
     sigma: list[float] | None = None
+    outline: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class TrackRecord(Record):
     """The track a detection belongs to; track ids count from 1 within a sequence. None: not tracked.
 
     box: x, y, z, height, width, length, rotation_y as refined over the whole track, in the conventions of BoxRecord,
-    and its sigma; None: the box of the frame stands as it is.
+    its sigma, and truncated and occluded as they are for that box; None: the box of the frame stands as it is.
     """
 
     number: int
@@ -97,3 +99,5 @@ class TrackRecord(Record):
     track_id: int | None
     box: list[float] | None = None
     sigma: list[float] | None = None
+    truncated: float | None = None
+    occluded: int | None = None

@@ -40,7 +40,7 @@ class ByteTracker3D(ByteTracker):
     ) -> None:
         super().__init__(track_threshold, match_threshold, buffer, **thresholds)
         self.gate_metres, self.gate_widening, self.forget_depth = gate_metres, gate_widening, forget_depth
-        self._cuboid_noise = kalman.CuboidNoise()
+        self._cuboid_noise = _SeenFrom()
         self._space: Array = np.zeros((5, 0, len(CUBOID)))
         self._placed: Ids = np.zeros(0, np.int64)  # frame of the latest depth, 0: no place in space
 
@@ -53,8 +53,14 @@ class ByteTracker3D(ByteTracker):
         *,
         features: ArrayLike | None = None,
         camera_motion: ArrayLike | None = None,
+        viewpoint: tuple[float, float] = (0.0, 0.0),
     ) -> Ids:
-        """As ByteTracker.update; `cuboids` is (m, 7) as CUBOID names its columns, a row of NaN where there is none."""
+        """As ByteTracker.update; `cuboids` is (m, 7) as CUBOID names its columns, a row of NaN where there is none.
+
+        viewpoint: x, z of the camera in the frame of reference of the cuboids, which should be one that stands still:
+        how certain a place is goes by its distance from there.
+        """
+        self._cuboid_noise.viewpoint = viewpoint
         seen = checked(boxes_xyxy, scores, class_ids, features)
         places = (
             np.full((len(seen.scores), len(CUBOID)), np.nan) if cuboids is None else np.asarray(cuboids, np.float64)
@@ -127,6 +133,17 @@ class ByteTracker3D(ByteTracker):
         born = kalman.initiate(np.where(known[:, None], measured, 0), self._cuboid_noise)
         self._space = np.concatenate([self._space, born], axis=1)
         self._placed = np.concatenate([self._placed, np.where(known, self._frame, 0)])
+
+
+class _SeenFrom(kalman.CuboidNoise):
+    """The noise of a stereo camera that moves through the frame of reference."""
+
+    viewpoint: tuple[float, float] = (0.0, 0.0)
+
+    def measurement(self, position: Array) -> Array:
+        seen = position.copy()
+        seen[:, 2] = np.hypot(position[:, 0] - self.viewpoint[0], position[:, 2] - self.viewpoint[1])
+        return super().measurement(seen)
 
 
 def _is_known(cuboids: Array) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from pipeline.stages.labels import settled
 from pipeline.storage.layout import SequenceLayout
 from pipeline.storage.records import BoxRecord, DetectionRecord, FrameRecord, TrackRecord
 from pipeline.storage.sequence import image_path, read_boxes, read_detections, read_frames, read_tracks
@@ -20,8 +21,8 @@ def read_export_frames(layout: SequenceLayout) -> Iterator[ExportFrame]:
     tracks = _Ahead(read_tracks(layout))
     detections = _Ahead(read_detections(layout))
     for frame in read_frames(layout):
-        by_instance = {box.instance: box for box in boxes.of(frame.number)}
-        track_of = {track.instance: track.track_id for track in tracks.of(frame.number)}
+        track_of = {track.instance: track for track in tracks.of(frame.number)}
+        by_instance = {box.instance: settled(box, track_of.get(box.instance)) for box in boxes.of(frame.number)}
         yield _export_frame(layout, frame, detections.of(frame.number), by_instance, track_of)
 
 
@@ -47,7 +48,7 @@ def _export_frame(
     frame: FrameRecord,
     detections: list[DetectionRecord],
     boxes: dict[int, BoxRecord],
-    tracks: dict[int, int | None],
+    tracks: dict[int, TrackRecord],
 ) -> ExportFrame:
     return ExportFrame(
         sequence=layout.root.name,
@@ -67,7 +68,7 @@ def _export_frame(
 
 
 def _annotation(
-    layout: SequenceLayout, detection: DetectionRecord, box: BoxRecord | None, track_id: int | None
+    layout: SequenceLayout, detection: DetectionRecord, box: BoxRecord | None, track: TrackRecord | None
 ) -> ExportAnnotation:
     x, y, width, height = detection.bbox_xywh
     return ExportAnnotation(
@@ -81,7 +82,7 @@ def _annotation(
         box=_box(box),
         truncated=box.truncated if box else 0.0,
         occluded=box.occluded if box else 0,
-        track_id=track_id,
+        track_id=track.track_id if track else None,
     )
 
 

@@ -113,6 +113,8 @@ def test_what_something_in_front_hides_is_completed_on_that_side(side):
     box = np.array([0.0, 1.6, 9.0, 1.5, 1.7, 4.1, 0.0])
     points = visible_surface(box)
     seen = points[points[:, 0] * side < 0.7]  # a third of it is hidden
-    blind, told = (fit_box(seen, UP, tuple(box[3:6]), GROUND, hidden_side=hidden) for hidden in (0, side))
+    blind, told = (
+        fit_box(seen, UP, tuple(box[3:6]), GROUND, cut=cut) for cut in ((False, False), (side < 0, side > 0))
+    )
     assert abs(told.location[0]) < 0.25 < 0.5 < abs(blind.location[0])
     assert iou_3d(told.row, box)[0, 0] > 1.3 * iou_3d(blind.row, box)[0, 0]

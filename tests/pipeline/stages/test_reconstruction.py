@@ -13,7 +13,7 @@ from pipeline.geometry.plane import fit_ground_plane
 from pipeline.segmentation.base import ClassSpec
 from pipeline.segmentation.rle import bbox_xywh
 from pipeline.stages.base import StageContext
-from pipeline.stages.reconstruction import Reconstruction, hidden_side
+from pipeline.stages.reconstruction import Reconstruction, cut_sides
 from pipeline.stages.run import journal_path, run_stage
 from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.atomic import write_json, write_npy
@@ -182,12 +182,12 @@ def test_an_object_is_hidden_where_something_nearer_or_the_border_ends_it():
     mask[20:50, 40:60] = True
     depth = np.full((60, 100), 20.0, np.float32)
     depth[mask] = 6.0
-    assert hidden_side(mask, depth) == 0
+    assert cut_sides(mask, depth) == (False, False)
     depth[:, 62:66], depth[:, 66:80] = np.nan, 3.0  # right beside what is near the matcher has no answer
-    assert hidden_side(mask, depth) == 1
+    assert cut_sides(mask, depth) == (False, True)
     depth[:, 30:40] = 3.0
-    assert hidden_side(mask, depth) == 0
-    assert hidden_side(np.roll(mask, -40, axis=1), np.full((60, 100), 6.0, np.float32)) == -1
+    assert cut_sides(mask, depth) == (True, True)
+    assert cut_sides(np.roll(mask, -40, axis=1), np.full((60, 100), 6.0, np.float32)) == (True, False)
 
 
 FAILURES = [np.linalg.LinAlgError("Singular matrix"), cv2.error("bad size"), FloatingPointError("underflow")]

@@ -3,17 +3,25 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.geometry.kitti import read_labels
+from pipeline.segmentation.base import ClassSpec
 from pipeline.stages.base import StageContext
 from pipeline.stages.run import journal_path, run_stage
 from pipeline.stages.tracking import Tracking
+from pipeline.stereo.camera import RectifiedCamera
+from pipeline.storage.atomic import write_json
 from pipeline.storage.journal import Commit, Journal
 from pipeline.storage.layout import SequenceLayout
-from pipeline.storage.records import BoxRecord, DetectionRecord, FrameRecord, TrackRecord
+from pipeline.storage.records import BoxRecord, DetectionRecord, FrameRecord
 from pipeline.storage.sequence import read_tracks
+from training.formats.from_sequence import read_export_frames
 
 FRAMES = 12
+CAMERA = RectifiedCamera(1280, 720, 700.0, 700.0, 640.0, 360.0, baseline=0.12, metric=True)
+CLASSES = [ClassSpec(1, "person", typical_size_hwl=(1.75, 0.6, 0.6)), ClassSpec(2, "car")]
 
 
 def detection(number: int, instance: int, x: float, class_id: int = 1, confidence: float = 0.9) -> DetectionRecord:
@@ -66,7 +74,12 @@ def context(tmp_path: Path) -> StageContext:
         journals["reconstruction"].append(Commit(number + 1, [one.to_json() for one in boxes]))
     for journal in journals.values():
         journal.close()
-    return StageContext(layout, tmp_path / "recording.svo2")
+    write_json(layout.calibration, CAMERA.to_json())
+    return StageContext(layout, tmp_path / "recording.svo2", CLASSES)
+
+
+def outputs(layout: SequenceLayout) -> list[Path]:
+    return [layout.tracks, *(layout.label(number) for number in range(FRAMES))]
 
 
 def ids(context: StageContext) -> dict[tuple[int, int], int | None]:
@@ -85,8 +98,8 @@ def test_every_detection_gets_a_record_and_every_object_one_id(context):
 
 def test_a_track_has_its_id_from_the_first_frame_on(context):
     commits = Tracking().run(context, 0, {})
-    first, *_ = commits
-    assert first.records == [TrackRecord(0, 0, 1).to_json()]
+    (first,) = next(commits).records
+    assert (first["number"], first["instance"], first["track_id"]) == (0, 0, 1)
 
 
 def test_tracks_json_tells_each_track_once(context):
@@ -101,14 +114,40 @@ def test_tracks_json_tells_each_track_once(context):
     }  # fmt: skip
     assert [entry["frame"] for entry in seen] == [*range(9), 10, 11]
     assert [entry["frame"] for entry in seen if entry["class_name"] == "car"] == [4]
+    assert (seen[1].pop("location"), seen[1].pop("rotation_y")) == (pytest.approx([0.1, 1.6, 8.0], abs=0.1), 0.0)
     assert seen[1] == {
         "frame": 1, "instance": 0, "class_id": 1, "class_name": "person", "confidence": 0.9,
-        "bbox": [106.0, 50.0, 40.0, 80.0], "location": [0.1, 1.6, 8.0], "dimensions_hwl": [1.75, 0.6, 0.6],
-        "rotation_y": 0.0,
+        "bbox": [106.0, 50.0, 40.0, 80.0], "dimensions_hwl": [1.75, 0.6, 0.6],
     }  # fmt: skip
-    assert [entry["frame"] for entry in seen if entry["location"] is None] == [6]
     assert (parked["track_id"], parked["class_name"], parked["length"]) == (2, "car", 2)
     assert (parked["first_frame"], parked["last_frame"]) == (10, 11)
+
+
+def test_a_box_is_refined_over_its_track_and_the_frame_without_one_gets_its_own(context):
+    for _ in run_stage(Tracking(), context):
+        pass
+    of_walker = [record for record in read_tracks(context.layout) if record.track_id == 1]
+    assert all(record.box is not None and record.sigma is not None for record in of_walker)
+    assert {tuple(record.box[3:6]) for record in of_walker} == {(1.75, 0.6, 0.6)}
+    assert [record.box[0] for record in of_walker] == pytest.approx([0.1 * one.number for one in of_walker], abs=0.1)
+    assert {(record.truncated, record.occluded) for record in of_walker} == {(0.0, 0)}
+    others = [record for record in read_tracks(context.layout) if record.track_id != 1]
+    assert all(record.box is None for record in others)
+
+
+def test_the_labels_and_the_export_carry_the_refined_boxes(context):
+    for _ in run_stage(Tracking(), context):
+        pass
+    records = {record.number: record for record in read_tracks(context.layout) if record.track_id == 1}
+    exported = {frame.number: frame.annotations for frame in read_export_frames(context.layout)}
+    for number, record in records.items():
+        label = read_labels(context.layout.label(number))[record.instance]
+        assert label.box == pytest.approx(record.box, abs=0.006)
+        assert label.alpha == pytest.approx(
+            label.rotation_y - np.arctan2(label.location[0], label.location[2]), abs=0.02
+        )
+        box = exported[number][record.instance].box
+        assert [*box.location, *box.dimensions_hwl, box.rotation_y] == record.box
 
 
 @pytest.mark.parametrize("done", range(FRAMES))
@@ -116,7 +155,7 @@ def test_resumed_after_any_frame_it_leaves_the_same_records_and_bytes(context, d
     undisturbed = [commit.records for commit in Tracking().run(context, 0, {})]
     for _ in run_stage(Tracking(), context):
         pass
-    expected = context.layout.tracks.read_bytes()
+    expected = [path.read_bytes() for path in outputs(context.layout)]
     journal_path(context.layout, "tracking").unlink()
     (context.layout.journals / "tracking.done").unlink()
     context.layout.tracks.unlink()
@@ -127,7 +166,7 @@ def test_resumed_after_any_frame_it_leaves_the_same_records_and_bytes(context, d
     assert not context.layout.tracks.exists()
     after = [commit.records for commit, _ in run_stage(Tracking(), context)]
     assert before + after == undisturbed
-    assert context.layout.tracks.read_bytes() == expected
+    assert [path.read_bytes() for path in outputs(context.layout)] == expected
 
 
 def test_a_sequence_without_detections_has_no_tracks(tmp_path):
