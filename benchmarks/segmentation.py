@@ -6,7 +6,9 @@ FOLDER (default: FOVEA_TEST_DATA or ../shared/data) holds kitti_object, coco8 an
 FOVEA_MODELS_DIR or ../shared/weights) the DeepLab file.
 
 - "deeplab": recall and precision of cars (and vans) at least MIN_HEIGHT pixels high on kitti_object at 2D IoU 0.5;
-  IoU of the masks with coco8's polygons, class by class. Baseline: one letterboxed pass over the whole image.
+  IoU of the masks with coco8's polygons, class by class. Baselines: one letterboxed pass over the whole image; what is
+  connected as one instance; outlines as the network's cells give them. And the time the network itself takes in the
+  file's own form (all tensors kept), cut short, and rebuilt in floating point (where torch and onnxruntime are).
 - "geometric": objects of the simulated street at mask IoU 0.5, the mean IoU of those found, and how well their outlines
   lie on the true ones (F-measure at BOUNDARY pixels). Baseline: any connected piece of depth above the ground that has
   the height of something. And what it sees in a real, empty hall, where whatever is found is wrong.
@@ -19,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from unittest import mock
 
@@ -26,12 +29,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SegmenterUnavailableError
 from pipeline.geometry.kitti import read_labels
 from pipeline.geometry.plane import fit_ground_plane
 from pipeline.recordings.opening import open_recording
-from pipeline.segmentation import deeplab
+from pipeline.segmentation import deeplab, registry
 from pipeline.segmentation.base import ClassSpec, Instance, View
 from pipeline.segmentation.components import surface_components
+from pipeline.segmentation.deeplab_runtime import LiteNetwork, OnnxNetwork
 from pipeline.segmentation.geometric import Geometric
 from pipeline.segmentation.rle import bbox_xywh
 from pipeline.segmentation.vocabulary import VOC
@@ -46,6 +51,7 @@ MIN_VISIBLE_PIXELS = 300
 MATCH_IOU = 0.5
 CONFIDENCE = 0.5
 BOUNDARY = 2
+CARS_RECALL, CARS_PRECISION, COCO_IOU = 0.70, 0.70, 0.42
 STREET_IOU, STREET_PRECISION, STREET_RECALL, ARENA_MOST = 0.84, 0.90, 0.85, 10
 COCO_TO_VOC = {0: "person", 16: "dog", 17: "horse", 58: "pottedplant", 39: "bottle", 56: "chair"}
 ROAD = (ClassSpec(1, "person"), ClassSpec(2, "car"), ClassSpec(3, "cyclist"))
@@ -118,6 +124,47 @@ def polygons(network: deeplab.DeepLab, folder: Path) -> tuple[float, int]:
             union = np.any(mine, axis=0) if mine else np.zeros(mask.shape, bool)
             overlaps.append(np.count_nonzero(union & (mask > 0)) / np.count_nonzero(union | (mask > 0)))
     return float(np.mean(overlaps)), len(overlaps)
+
+
+def runtimes(path: Path, photo: Path) -> None:
+    """Milliseconds an image through the network alone; medians of five."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    canvas = deeplab._letterboxed(np.asarray(cv2.imread(str(photo)), np.uint8))
+    whole = Interpreter(
+        str(path),
+        num_threads=2,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    whole.allocate_tensors()
+
+    def kept() -> None:
+        whole.set_tensor(whole.get_input_details()[0]["index"], canvas[None])
+        whole.invoke()
+
+    lite = LiteNetwork(path)
+    runs: dict[str, tuple[Callable[[], object], int]] = {
+        "network, all tensors kept": (kept, 1),
+        "network, cut short": (lambda: lite.run([canvas]), 1),
+        "network, cut short, two at a time": (lambda: lite.run([canvas] * 4), 4),
+    }
+    try:
+        from pipeline.segmentation.deeplab_torch import read_network, save_checkpoint
+
+        with TemporaryDirectory() as folder:
+            save_checkpoint(read_network(path), Path(folder) / "rebuilt.safetensors")
+            rebuilt = OnnxNetwork(Path(folder) / "rebuilt.safetensors")
+        runs["network, rebuilt, onnxruntime"] = lambda: rebuilt.run([canvas]), 1
+    except (ImportError, SegmenterUnavailableError) as error:
+        print(f"the rebuilt network is not measured: {error}")
+    for name, (run, images) in runs.items():
+        times = []
+        for _ in range(6):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
+        print(f"{name:<34}{1000 * float(np.median(times[1:])) / images:>8.0f} ms")
 
 
 def connected_pieces(view: View) -> list[Instance]:
@@ -200,10 +247,14 @@ def main(data: Path, models: Path) -> int:
     print(f"{'':<34}{'recall':>8}{'precision':>11}{'found':>9}{'a frame':>14}")
     network = deeplab.DeepLab(ROAD, (models,))
     whole = mock.patch.object(deeplab, "tiles", lambda long, _short: [(0, long)])
+    uncut = mock.patch.object(deeplab, "by_concavity", lambda part, _least: [part])
     with whole:
         baseline = cars(network, data / "kitti_object")
+    with uncut:
+        connected = cars(network, data / "kitti_object")
     tiled = cars(network, data / "kitti_object")
     print(baseline.line("kitti_object cars, one pass"))
+    print(connected.line("kitti_object cars, as connected"))
     print(tiled.line("kitti_object cars, deeplab"))
     print(f"{'ratio to one pass':<34}{tiled.found / max(1, baseline.found):>8.2f}")
     everything = tuple(ClassSpec(number, name) for number, name in enumerate(VOC[1:], start=1))
@@ -211,7 +262,13 @@ def main(data: Path, models: Path) -> int:
     with whole:
         once = polygons(network, data / "coco8" / "coco8-seg")
     overlap, count = polygons(network, data / "coco8" / "coco8-seg")
-    print(f"\n{f'coco8, mean IoU of {count} classes':<34}{overlap:>8.3f}   (one pass: {once[0]:.3f})")
+    with mock.patch.object(deeplab, "refined", lambda _image, _mask, prior: prior):
+        coarse = polygons(network, data / "coco8" / "coco8-seg")
+    print(
+        f"\n{f'coco8, mean IoU of {count} classes':<34}{overlap:>8.3f}   "
+        f"(one pass: {once[0]:.3f}, outlines not drawn to the image: {coarse[0]:.3f})"
+    )
+    runtimes(models / registry.DEEPLAB_FILE, data / "video_sam2" / "truck.jpg")
     moments = filmed(range(3, 60, 14), 7) + filmed(range(10, 60, 20), 3)
     geometric = Geometric(CLASSES)
     print()
@@ -230,6 +287,9 @@ def main(data: Path, models: Path) -> int:
     print(f"{'false in 12 frames of a real hall':<34}{wrong:>8}   (connected depth: {anything})")
     print()
     return judged(
+        ("kitti_object cars, recall", tiled.found / tiled.demanded, CARS_RECALL),
+        ("kitti_object cars, precision", tiled.found / max(1, tiled.made), CARS_PRECISION),
+        ("coco8, mean IoU", overlap, COCO_IOU),
         ("street, mean mask IoU", ours.overlap, STREET_IOU),
         ("street, recall", ours.found / ours.demanded, STREET_RECALL),
         ("street, precision", ours.found / max(1, ours.made), STREET_PRECISION),

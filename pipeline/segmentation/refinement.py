@@ -33,6 +33,9 @@ _BEYOND: Final = 0.5
 _COLOUR: Final = 1.2
 _MOST: Final = 3.0
 """Weight of the colours' log-ratio, and its bound."""
+_PRIOR: Final = 0.7
+_PRIOR_COLOUR: Final = 1.0
+"""Weights of a network's log-odds and of the colours beside them."""
 _ROUNDS: Final = 2
 """The second takes the colours of what the first found."""
 _CELL: Final = 16
@@ -57,21 +60,33 @@ def signed_distance(mask: Mask) -> Floats:
 
 
 def refined(
-    image: NDArray[np.uint8], mask: Mask, evidence: Floats | None = None, known: Mask | None = None, radius: int = 3
+    image: NDArray[np.uint8],
+    mask: Mask,
+    evidence: Floats | None = None,
+    known: Mask | None = None,
+    *,
+    prior: Floats | None = None,
+    radius: int = 3,
 ) -> Floats:
     """Log-odds (H, W), float32 within ±SURE, of being the object that `mask` (H, W) roughly outlines.
 
     image: uint8 BGR (H, W, 3). evidence: log-odds that something else (depth) adds, or None. known: where the mask
-    rests on something, or None for everywhere. radius: of the guided filter, pixels.
+    rests on something, or None for everywhere. prior: log-odds of a network, coarse, that take the place of the
+    distance to the outline. radius: of the guided filter, pixels.
     """
     odds: Floats = np.where(mask, SURE, -SURE).astype(np.float32)
     cells = _cells(image)
     for _ in range(_ROUNDS):
         distance = signed_distance(odds > 0)
+        ratio = _colour_ratio(cells, distance, evidence)
         slope, band = np.full(mask.shape, _SLOPE, np.float32), np.full(mask.shape, BAND, np.float32)
         if known is not None:
             slope[~known & (distance < 0)], band[~known] = _UNKNOWN_SLOPE, UNKNOWN_BAND
-        odds = slope * distance + _COLOUR * _colour_ratio(cells, distance, evidence)
+        if prior is None:
+            odds = slope * distance + _COLOUR * ratio
+        else:
+            band.fill(UNKNOWN_BAND)
+            odds = _PRIOR * np.clip(prior, -SURE, SURE) + _PRIOR_COLOUR * ratio
         if evidence is not None:
             odds += evidence
         odds = guided_filter(image, np.clip(odds, -SURE, SURE), radius, 2e-3)

@@ -95,12 +95,52 @@ def test_two_of_a_class_behind_one_another_are_told_apart_by_depth(deeplab, truc
     assert sum(each.class_id == 2 for each in halves) == sum(each.class_id == 2 for each in whole) + 1
 
 
+def test_touching_cars_are_told_apart_by_their_outlines(deeplab, data_folder):
+    image = cv2.imread(str(data_folder / "kitti_object" / "image_2" / "000217.png"))
+    labels = read_labels(data_folder / "kitti_object" / "label_2" / "000217.txt")
+    near = sorted((each for each in labels if each.type == "Car"), key=lambda each: each.location[2])[:2]
+    boxes = [bbox_xywh(each.mask) for each in found(deeplab, image) if each.class_id == 2]
+    assert [max(box_iou(box, each.bbox_xyxy) for box in boxes) > 0.6 for each in near] == [True, True]
+
+
+def test_masks_are_those_of_their_logits_and_no_pixel_has_two_owners(deeplab, truck):
+    instances = found(deeplab, truck)
+    for each in instances:
+        assert each.logits.dtype == np.float16
+        assert each.logits.shape == truck.shape[:2]
+        assert np.array_equal(each.mask, each.logits > 0)
+        assert 0 < each.stability <= 1
+    assert np.max(np.sum([each.mask for each in instances], axis=0)) == 1
+    assert instances[0].quality > 0.8
+
+
+def test_features_tell_a_truck_from_a_girl_better_than_from_its_mirror_image(deeplab, truck, data_folder):
+    person = next((data_folder / "coco8" / "coco8-seg").rglob("000000000036.jpg"))
+    car = found(deeplab, truck)[0].features
+    mirrored = found(deeplab, np.ascontiguousarray(truck[:, ::-1]))[0].features
+    girl = found(deeplab, cv2.imread(str(person)))[0].features
+    assert car.shape == (256,)
+    assert car.dtype == np.float32
+
+    def alike(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    assert alike(car, mirrored) > 0.9 > alike(car, girl) + 0.2
+
+
+def test_a_black_image_and_a_grey_one_will_do(deeplab, truck):
+    assert found(deeplab, np.zeros((376, 672, 3), np.uint8)) == []
+    grey = cv2.cvtColor(cv2.cvtColor(truck, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    assert found(deeplab, grey)[0].class_id == 2
+
+
 def test_the_same_image_gives_the_same_result_in_any_batch(deeplab, truck):
     small = cv2.resize(truck, (600, 400))
     alone = found(deeplab, small)
     together = deeplab.segment([View(np.zeros_like(small)), View(small)])[1]
     assert [(a.class_id, a.confidence) for a in alone] == [(b.class_id, b.confidence) for b in together]
-    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(alone, together, strict=True))
+    assert all(a.logits.tobytes() == b.logits.tobytes() for a, b in zip(alone, together, strict=True))
+    assert all(a.features.tobytes() == b.features.tobytes() for a, b in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize(
