@@ -27,6 +27,7 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@# TrackEval scores the tracker; with its dependencies it would replace OpenCV's headless build.
 	@$(BIN)/python -m pip install --quiet --no-deps 'trackeval>=1.0'
 	@$(BIN)/python -m pip install --quiet --editable '.[deeplab]' || echo "  (no build of the DeepLab runtime for this Python: its tests will be skipped)"
+	@$(BIN)/python -m pip install --quiet --editable '.[onnx]' || echo "  (no build of ONNX Runtime for this Python: its tests will be skipped)"
 	@touch $@ $(VENV)/installed
 
 # Datumaro pins older releases of libraries the engine uses: it reads our exports from an environment of its own.

@@ -48,6 +48,12 @@ class ClassHeadError(PipelineError):
     code = "class_head_invalid"
 
 
+class DepthUnavailableError(PipelineError):
+    """The chosen way of measuring depth cannot run here; the message names the missing file and the setting."""
+
+    code = "depth_unavailable"
+
+
 class TooManyBadFramesError(PipelineError):
     """More frames failed than the job allows."""
 

@@ -15,6 +15,7 @@ def _extraction(config: PipelineConfig, segmenter: str) -> Stage:
         enable_diversity_filter=config.enable_diversity_filter,
         similarity_threshold=config.similarity_threshold,
         motion_threshold=config.motion_threshold,
+        depth_method=config.depth_method,
         image_format="jpeg" if config.image_format == "jpeg" else "png",
         write_point_clouds=config.write_point_clouds,
     )

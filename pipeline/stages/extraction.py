@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import cv2
@@ -25,7 +26,8 @@ from pipeline.stereo.base import StereoMatcher
 from pipeline.stereo.calibration import StereoCalibration
 from pipeline.stereo.camera import RectifiedCamera
 from pipeline.stereo.inertial import Gravity, read_accelerations, write_imu
-from pipeline.stereo.matching import SemiGlobalMatcher, disparity_to_depth
+from pipeline.stereo.matching import disparity_to_depth
+from pipeline.stereo.methods import matcher_for, provenance
 from pipeline.stereo.rectification import Rectifier
 from pipeline.storage.atomic import atomic_open, write_bytes, write_json, write_npy, write_text
 from pipeline.storage.journal import Commit, read_journal
@@ -48,7 +50,8 @@ class Extraction:
 
     frame_skip: take every n-th frame. image_format: "png" or "jpeg". The diversity filter drops frames that are too
     similar to the last kept one; kept frames are numbered from 0 without gaps. Without calibration only the images are
-    written, as recorded, and the camera is marked as not metric. Depth that the reader supplies is taken as it is.
+    written, as recorded, and the camera is marked as not metric. depth_method: "auto" takes the depth that the reader
+    supplies as it is, else matches like "sgbm"; "sgbm" and "neural" always match (see `pipeline.stereo.methods`).
 
     A thread decodes, `workers` threads rectify, match, encode and write, a few frames ahead; commits come in order.
     """
@@ -59,6 +62,7 @@ class Extraction:
     motion_threshold: float = 0.01
     image_format: Literal["png", "jpeg"] = "png"
     write_point_clouds: bool = True
+    depth_method: str = "auto"
 
     name: ClassVar[str] = "extraction"
     requires: ClassVar[tuple[str, ...]] = ()
@@ -73,7 +77,7 @@ class Extraction:
             indices = self._indices(recording)[cursor:]
             if not indices:
                 return
-            views = _Views.of(recording)
+            views = _Views.of(recording, self.depth_method, context.models_folders)
             gravity = _write_sequence_files(context, recording, views)
             selection = _Selection(self, state)
             writer = _FrameWriter(self, context, views, gravity)
@@ -97,7 +101,11 @@ class Extraction:
         """Write frame_registry.json from the journal, one line per frame."""
         kept, inputs, failed = 0, 0, []
         with atomic_open(context.layout.registry, "w") as stream:
-            head = {"version": REGISTRY_VERSION, "recording": context.recording.name}
+            head = {
+                "version": REGISTRY_VERSION,
+                "recording": context.recording.name,
+                "depth": provenance(self.depth_method, context.models_folders),
+            }
             stream.write(json.dumps(head)[:-1] + ', "frames": [')
             for commit in read_journal(journal_path(context.layout, self.name)):
                 inputs = commit.cursor
@@ -138,15 +146,17 @@ class _Views:
     stereo: bool
     rectifier: Rectifier | None = None
     matcher: StereoMatcher | None = None
+    takes_depth: bool = True
 
     @classmethod
-    def of(cls, recording: Recording) -> "_Views":
+    def of(cls, recording: Recording, depth_method: str, models_folders: Sequence[Path]) -> "_Views":
         metadata, calibration = recording.metadata, recording.calibration
         width, height = metadata.width, metadata.height
         if calibration is not None and metadata.stereo:
             rectifier = Rectifier(_sized(calibration, width, height))
             camera = rectifier.camera
-            return cls(camera, True, rectifier, SemiGlobalMatcher.for_camera(camera))
+            matcher = matcher_for(depth_method, camera, models_folders)
+            return cls(camera, True, rectifier, matcher, takes_depth=depth_method == "auto")
         guess = _GUESSED_FOCAL * width
         camera = RectifiedCamera(
             width,
@@ -178,7 +188,7 @@ class _Views:
         return frame
 
     def _fill(self, frame: _Frame, raw: StereoFrame) -> None:
-        left, right, depth = raw.left, raw.right, raw.depth
+        left, right, depth = raw.left, raw.right, raw.depth if self.takes_depth else None
         if self.stereo and right is None:
             raise RecordingError("the right image is missing.")
         if depth is not None:

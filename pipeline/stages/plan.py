@@ -16,6 +16,7 @@ REQUIRES: Final[dict[str, tuple[str, ...]]] = {
 WEIGHTS: Final[dict[str, int]] = {"extraction": 25, "segmentation": 50, "reconstruction": 15, "tracking": 10}
 SEGMENTERS: Final = ("auto", "geometric", "deeplab", "sam2", "sam3")
 SAM_VARIANTS: Final = ("tiny", "small", "base", "large")
+DEPTH_METHODS: Final = ("auto", "sgbm", "neural")
 IMAGE_FORMATS: Final = ("png", "jpeg")
 
 
@@ -26,7 +27,8 @@ class PipelineConfig:
     confidence_threshold: detections below are dropped, 0…1. batch_size: frames given to the segmenter at once, 1…64.
     frame_skip: every Nth frame, 1…1000. similarity_threshold: dHash distance in bits (0…64) up to which a frame is too
     similar to the last kept one. motion_threshold: mean absolute grey difference to the last kept frame, 0…1, below
-    which a frame counts as static. object_class_ids: empty means all classes.
+    which a frame counts as static. object_class_ids: empty means all classes. depth_method: "auto" takes the ZED SDK's
+    depth where there is one, else "sgbm", semi-global matching; "neural" runs the stereo network in the models folders.
     """
 
     stages_to_run: tuple[str, ...] = STAGE_NAMES
@@ -39,6 +41,7 @@ class PipelineConfig:
     similarity_threshold: float = 4
     motion_threshold: float = 0.01
     object_class_ids: tuple[int, ...] = ()
+    depth_method: str = "auto"
     image_format: str = "png"
     write_point_clouds: bool = True
 
@@ -51,6 +54,7 @@ class PipelineConfig:
             _one_of("stages_to_run", name, STAGE_NAMES)
         _one_of("segmenter", self.segmenter, SEGMENTERS)
         _one_of("sam3_variant", self.sam3_variant, SAM_VARIANTS)
+        _one_of("depth_method", self.depth_method, DEPTH_METHODS)
         _one_of("image_format", self.image_format, IMAGE_FORMATS)
         _between("confidence_threshold", self.confidence_threshold, 0, 1)
         _between("batch_size", self.batch_size, 1, 64)
