@@ -16,6 +16,7 @@ from pipeline.stages.building import build_stages
 from pipeline.stages.plan import PipelineConfig
 from pipeline.stages.run import run_stage
 from pipeline.stereo.calibration import StereoCalibration
+from pipeline.stereo.methods import check_depth_method
 from pipeline.storage.atomic import write_text
 from pipeline.storage.layout import SequenceLayout
 from pipeline.storage.sequence import read_camera, read_frames
@@ -58,6 +59,7 @@ class Processing:
             self.recording, calibration_file=self.calibration_file, calibration_folders=self.calibration_folders
         ) as recording:
             metadata, calibration = recording.metadata, recording.calibration
+        check_depth_method(self.config.depth_method, self.models_folders)
         segmenter = self._segmenter(metric_stereo=metadata.stereo and calibration is not None)
         self._begin(segmenter, calibration)
         context = StageContext(

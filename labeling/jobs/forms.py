@@ -9,7 +9,7 @@ from core.errors import ApplicationError
 from labeling.datasets.models import Dataset, LabelClass
 from labeling.jobs import class_heads, segmenters, services
 from labeling.jobs.models import ProcessingJob
-from pipeline.stages.plan import IMAGE_FORMATS, SAM_VARIANTS, SEGMENTERS, STAGE_NAMES, PipelineConfig
+from pipeline.stages.plan import DEPTH_METHODS, IMAGE_FORMATS, SAM_VARIANTS, SEGMENTERS, STAGE_NAMES, PipelineConfig
 
 DEFAULTS = PipelineConfig()
 STAGE_HELP = {
@@ -17,6 +17,11 @@ STAGE_HELP = {
     "segmentation": "Objects in every frame: class, confidence, mask. Needs extraction.",
     "reconstruction": "An upright 3D box around each object, in KITTI's conventions. Needs segmentation.",
     "tracking": "One identity per object through the sequence (ByteTrack). Needs reconstruction.",
+}
+DEPTH_LABELS = {
+    "auto": "The ZED SDK's where there is one, else matched here",
+    "sgbm": "Semi-global matching",
+    "neural": "Neural network",
 }
 
 
@@ -57,6 +62,12 @@ class JobForm(forms.Form):
         widget=forms.NumberInput(attrs={"min": 1, "max": 1000}),
         label="Every Nth frame",
         help_text="1 takes all; 5 takes every fifth.",
+    )
+    depth_method = forms.ChoiceField(
+        choices=[(name, DEPTH_LABELS[name]) for name in DEPTH_METHODS],
+        initial=DEFAULTS.depth_method,
+        label="Depth",
+        help_text="The network is a file stereo_*.onnx in the models folders of this server.",
     )
     image_format = forms.ChoiceField(
         choices=[("png", "PNG, lossless"), ("jpeg", "JPEG, a sixth of the size")], initial=IMAGE_FORMATS[0]

@@ -30,7 +30,7 @@ from labeling.datasets.probing import Prober
 from labeling.jobs import class_heads, segmenters
 from labeling.jobs.models import LogLine, ProcessingJob, StageRun
 from labeling.jobs.models import Sequence as JobSequence
-from pipeline.errors import ClassHeadError, ConfigurationError, SegmenterUnavailableError
+from pipeline.errors import ClassHeadError, ConfigurationError, DepthUnavailableError, SegmenterUnavailableError
 from pipeline.stages.plan import PipelineConfig, resolve
 
 MAX_RECORDINGS = 1000
@@ -87,6 +87,7 @@ def plan_job(
     config = parse_config(parameters)
     sources = _probed(_sources(dataset, file_ids, input_paths))
     stages = resolve(config.stages_to_run)
+    _check_depth(config, sources)
     classes = _classes(dataset, config.object_class_ids, needed="segmentation" in stages)
     chosen = _choose_segmenter(config, sources, classes) if "segmentation" in stages else None
     head = _class_head(dataset) if use_class_head and "segmentation" in stages else None
@@ -273,6 +274,22 @@ def _class_head(dataset: Dataset | None) -> class_heads.Snapshot | None:
         except ClassHeadError as error:
             raise FieldError("use_class_head", str(error)) from error
     return head
+
+
+def _check_depth(config: PipelineConfig, sources: Sequence[Source]) -> None:
+    """Raise FieldError where the depth asked for cannot be measured here, or in none of the recordings."""
+    from pipeline.stereo.methods import check_depth_method
+
+    try:
+        check_depth_method(config.depth_method, settings.MODELS_FOLDERS)
+    except DepthUnavailableError as error:
+        raise FieldError("depth_method", str(error)) from error
+    if config.depth_method != "auto" and not any(source.metadata.get("stereo") and source.metric for source in sources):
+        raise FieldError(
+            "depth_method",
+            f"depth_method {config.depth_method}: depth needs a stereo recording and its calibration (SN*.conf, "
+            "calib.txt or sensor.yaml), and none of these has both: choose auto.",
+        )
 
 
 def _default_name(dataset: Dataset | None, sources: Sequence[Source]) -> str:

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from core.models import WorkStatus
 from labeling.jobs import selectors
 from labeling.jobs.models import LogLine, ProcessingJob, Sequence
-from pipeline.stages.plan import IMAGE_FORMATS, SAM_VARIANTS, SEGMENTERS, STAGE_NAMES, PipelineConfig
+from pipeline.stages.plan import DEPTH_METHODS, IMAGE_FORMATS, SAM_VARIANTS, SEGMENTERS, STAGE_NAMES, PipelineConfig
 
 DEFAULTS = PipelineConfig()
 
@@ -62,6 +62,11 @@ class JobCreateSerializer(serializers.Serializer[Any]):
         child=serializers.IntegerField(min_value=1, max_value=2**31 - 1),
         default=list,
         help_text="Numbers of the label classes to look for; empty means all",
+    )
+    depth_method = serializers.CharField(
+        max_length=20,
+        default=DEFAULTS.depth_method,
+        help_text=f"One of {', '.join(DEPTH_METHODS)}; neural needs a stereo_*.onnx in the models folders",
     )
     image_format = serializers.CharField(
         max_length=10, default=DEFAULTS.image_format, help_text=f"One of {', '.join(IMAGE_FORMATS)}"

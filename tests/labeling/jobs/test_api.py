@@ -44,6 +44,7 @@ def test_a_job_is_created_with_every_parameter(client, dataset, recording):
         "similarity_threshold": 6.0,
         "motion_threshold": 0.02,
         "object_class_ids": [1],
+        "depth_method": "sgbm",
         "image_format": "jpeg",
         "write_point_clouds": False,
     }
@@ -69,6 +70,7 @@ def test_a_job_is_created_with_every_parameter(client, dataset, recording):
         ({"confidence_threshold": 2}, "confidence_threshold"),
         ({"object_class_ids": [77]}, "object_class_ids.0"),
         ({"segmenter": "sam3"}, "segmenter"),
+        ({"depth_method": "neural"}, "depth_method"),
         ({"dataset_id": "00000000-0000-4000-8000-000000000000"}, "dataset_id"),
         ({"framskip": 2}, "framskip"),
         ({"input_paths": ["/etc/passwd"]}, "input_paths.0"),

@@ -14,6 +14,7 @@ CHOICES = {
     "confidence_threshold": "0.5",
     "batch_size": "4",
     "frame_skip": "1",
+    "depth_method": "auto",
     "image_format": "png",
     "similarity_threshold": "4",
     "motion_threshold": "0.01",

@@ -1,3 +1,5 @@
+import cv2
+import numpy as np
 import pytest
 
 from core.errors import ConflictError, FieldError
@@ -66,6 +68,7 @@ def test_stage_runs_are_ordered_by_stage_and_then_by_sequence(manager, dataset, 
         ({"motion_threshold": 2}, "motion_threshold", "2 is not"),
         ({"segmenter": "magic"}, "segmenter", "'magic' is not one of"),
         ({"sam3_variant": "huge"}, "sam3_variant", "'huge' is not one of"),
+        ({"depth_method": "guess"}, "depth_method", "'guess' is not one of auto, sgbm, neural."),
         ({"image_format": "bmp"}, "image_format", "'bmp' is not one of"),
         ({"colour": 1}, "colour", "There is no such parameter."),
         ({"object_class_ids": [1, 9]}, "object_class_ids.1", "There is no class 9 in “Yard”."),
@@ -74,6 +77,30 @@ def test_stage_runs_are_ordered_by_stage_and_then_by_sequence(manager, dataset, 
 def test_a_wrong_parameter_is_named(manager, dataset, recording, parameters, field, sentence):
     found = complaint(manager, dataset=dataset, input_paths=[str(recording)], parameters=parameters)
     assert (found[0], found[1][: len(sentence)]) == (field, sentence)
+
+
+def test_depth_by_a_network_that_is_not_there_names_the_file_and_the_setting(manager, dataset, recording, settings):
+    parameters = {"stages_to_run": ["extraction"], "depth_method": "neural"}
+    field, sentence = complaint(manager, dataset=dataset, input_paths=[str(recording)], parameters=parameters)
+    assert field == "depth_method"
+    assert "stereo_*.onnx" in sentence
+    assert "FOVEA_MODELS_DIR" in sentence
+
+    settings.MODELS_FOLDERS[0].mkdir(exist_ok=True)
+    (settings.MODELS_FOLDERS[0] / "stereo_cut.onnx").write_bytes(b"\x08\x08\x12")
+    field, sentence = complaint(manager, dataset=dataset, input_paths=[str(recording)], parameters=parameters)
+    assert field == "depth_method"
+    assert "stereo_cut.onnx" in sentence
+
+
+def test_depth_of_a_recording_with_one_eye_is_refused_where_it_was_asked_for(manager, recording):
+    images = recording.parent / "images"
+    images.mkdir()
+    cv2.imwrite(str(images / "000000.png"), np.zeros((48, 64, 3), np.uint8))
+    given = {"input_paths": [str(images)]}
+    field, sentence = complaint(manager, **given, parameters={"stages_to_run": ["extraction"], "depth_method": "sgbm"})
+    assert (field, "needs a stereo recording" in sentence) == ("depth_method", True)
+    create(manager, **given, parameters={"stages_to_run": ["extraction"]})
 
 
 def test_an_unreadable_recording_is_named(manager, recording):

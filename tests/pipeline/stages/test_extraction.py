@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.errors import CalibrationError, Stopped
+from pipeline.errors import CalibrationError, DepthUnavailableError, Stopped
 from pipeline.geometry.kitti import KittiCalibration, read_velodyne
 from pipeline.recordings.base import StereoFrame
 from pipeline.recordings.stereo_images import StereoImagesRecording
@@ -26,6 +27,7 @@ from pipeline.storage.sequence import (
     read_camera,
     read_frames,
 )
+from tests.pipeline.stereo.stereo_networks import write_network
 
 
 def context_for(recording: Path, root: Path, **changes) -> StageContext:
@@ -141,6 +143,37 @@ def test_depth_that_the_reader_supplies_has_no_confidence_of_ours(stereo, tmp_pa
     _, layout = extract(stereo, tmp_path / "out")
     assert load_depth(layout, 0).max() == 5
     assert load_confidence(layout, 0) is None
+
+    _, layout = extract(stereo, tmp_path / "matched", Extraction(depth_method="sgbm"))
+    assert np.nanmax(load_depth(layout, 0)) > 20, "whoever asks for matching gets it, whatever the reader has"
+    assert load_confidence(layout, 0).max() > 0.9
+
+
+def test_a_stereo_network_measures_depth_and_the_registry_names_it(stereo, tmp_path):
+    network = write_network(tmp_path / "stereo_small.onnx", sharpness=3.0)
+    stage = Extraction(depth_method="neural")
+    for workers in (1, 3):
+        extract(stereo, tmp_path / str(workers), stage, workers=workers, models_folders=[tmp_path])
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+
+    layout = SequenceLayout(tmp_path / "1")
+    depth, confidence = load_depth(layout, 2), load_confidence(layout, 2)
+    assert np.isfinite(depth).mean() > 0.3
+    assert np.array_equal(confidence > 0, np.isfinite(depth))
+    extract(stereo, tmp_path / "sgbm")
+    matched = load_depth(SequenceLayout(tmp_path / "sgbm"), 2)
+    certain = (confidence > 0.9) & np.isfinite(matched)
+    assert np.median(np.abs(depth / matched - 1)[certain]) < 0.05
+
+    told = json.loads(layout.registry.read_text())["depth"]
+    sha256 = hashlib.sha256(network.read_bytes()).hexdigest()
+    assert told == {"method": "neural", "model": "stereo_small.onnx", "sha256": sha256}
+
+
+def test_a_network_that_is_gone_stops_the_stage_before_anything_is_written(stereo, tmp_path):
+    with pytest.raises(DepthUnavailableError, match="FOVEA_MODELS_DIR"):
+        extract(stereo, tmp_path / "out", Extraction(depth_method="neural"), models_folders=[tmp_path])
+    assert not (tmp_path / "out" / "image_left").exists()
 
 
 def test_a_damaged_confidence_file_is_named(stereo, tmp_path):

@@ -8,7 +8,10 @@ from pipeline.stereo.camera import RectifiedCamera
 from pipeline.stereo.matching import SemiGlobalMatcher
 from pipeline.stereo.methods import check_depth_method, find_stereo_model, matcher_for, provenance
 from pipeline.stereo.neural import NeuralMatcher, main
-from tests.pipeline.stereo.stereo_networks import onnx, write_network
+from tests.pipeline.stereo.stereo_networks import write_network
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
 
 CAMERA = RectifiedCamera(640, 480, 400.0, 400.0, 320.0, 240.0, baseline=0.12, metric=True)
 FIXED = (128, 256)

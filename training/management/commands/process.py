@@ -10,7 +10,7 @@ from labeling.datasets.catalogue import CATALOGUE
 from labeling.jobs.services import code_version
 from pipeline.errors import PipelineError
 from pipeline.segmentation.base import ClassSpec
-from pipeline.stages.plan import IMAGE_FORMATS, SEGMENTERS, STAGE_NAMES, PipelineConfig
+from pipeline.stages.plan import DEPTH_METHODS, IMAGE_FORMATS, SEGMENTERS, STAGE_NAMES, PipelineConfig
 from training.formats.splits import SplitConfig
 from training.processing import Processing
 from training.terminal import ProgressBars
@@ -33,6 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--confidence", type=float, default=0.5, help="detections below are dropped")
         parser.add_argument("--frame-skip", type=int, default=1, help="take every Nth frame")
         parser.add_argument("--stages", default=",".join(STAGE_NAMES), help="stages to run, separated by commas")
+        parser.add_argument("--depth", default="auto", choices=DEPTH_METHODS, help="how depth is measured")
         parser.add_argument("--image-format", default="png", choices=IMAGE_FORMATS)
         parser.add_argument("--format", default="both", choices=("kitti", "coco", "both"))
         parser.add_argument("--split", default="0.7,0.2,0.1", help="train, val and test ratios")
@@ -63,6 +64,7 @@ class Command(BaseCommand):
                 segmenter=options["segmenter"],
                 confidence_threshold=options["confidence"],
                 frame_skip=options["frame_skip"],
+                depth_method=options["depth"],
                 image_format=options["image_format"],
             ),
             classes=_classes(options["classes"]),
