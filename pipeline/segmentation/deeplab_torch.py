@@ -41,7 +41,7 @@ def _convolution(inside: int, outside: int, kernel: int = 1, *, groups: int = 1,
     return nn.Conv2d(inside, outside, kernel, stride, rate * (kernel // 2), rate, groups)
 
 
-class _Block(nn.Module):
+class _Block(nn.Module):  # type: ignore[misc]
     """Expand, filter each channel, project; what came in is added where the shape allows."""
 
     def __init__(self, inside: int, expansion: int, outside: int, stride: int, dilation: int) -> None:
@@ -58,7 +58,7 @@ class _Block(nn.Module):
         return value + result if self.residual else result
 
 
-class DeepLabNetwork(nn.Module):
+class DeepLabNetwork(nn.Module):  # type: ignore[misc]
     """Logits of `class_names`, of which the first is the background.
 
     Takes float images (N, 3, H, W), RGB 0…255, whose sides are 16 k + 1 (513 as the file has it); cell i of the result
@@ -138,7 +138,8 @@ def read_network(path: Path) -> DeepLabNetwork:
             layer.weight.copy_(torch.from_numpy(convolution.weight))
             if layer.bias is not None:
                 layer.bias.copy_(torch.from_numpy(convolution.bias))
-    return network.eval()
+    network.eval()
+    return network
 
 
 def save_checkpoint(network: DeepLabNetwork, path: Path) -> None:
@@ -166,7 +167,8 @@ def load_checkpoint(path: Path) -> DeepLabNetwork:
         network.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError) as error:
         raise SegmenterUnavailableError(f"{path.name} does not fit the DeepLab network: its weights differ.") from error
-    return network.eval()
+    network.eval()
+    return network
 
 
 def to_onnx(network: DeepLabNetwork) -> bytes:
@@ -179,7 +181,7 @@ def to_onnx(network: DeepLabNetwork) -> bytes:
         torch.onnx.export(
             _WithFeatures(network).eval(),
             (torch.zeros(1, 3, SIDE, SIDE),),
-            content,  # type: ignore[arg-type]  # a stream will do as well
+            content,
             input_names=["images"],
             output_names=["features", "logits"],
             dynamic_axes={name: {0: "n"} for name in ("images", "features", "logits")},
@@ -191,7 +193,7 @@ def to_onnx(network: DeepLabNetwork) -> bytes:
     return bytes(model.SerializeToString())
 
 
-class _WithFeatures(nn.Module):
+class _WithFeatures(nn.Module):  # type: ignore[misc]
     def __init__(self, network: DeepLabNetwork) -> None:
         super().__init__()
         self.network = network
@@ -225,7 +227,7 @@ def fit(
         logits = functional.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=True)
         loss = functional.cross_entropy(logits, torch.from_numpy(labels.astype(np.int64)), ignore_index=IGNORED)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     network.eval()
