@@ -111,6 +111,12 @@ def newest_frames(job: ProcessingJob, limit: int = 12) -> QuerySet[Frame]:
     return job.frames.select_related("sequence").order_by("-sequence__position", "-number")[:limit]
 
 
+def most_uncertain_frames(job: ProcessingJob, limit: int = 6) -> QuerySet[Frame]:
+    """Those the segmentation is least sure of, first the worst. An index holds them in this order."""
+    rows = job.frames.filter(uncertainty__gt=0).select_related("sequence")
+    return rows.order_by("-uncertainty", "-id")[:limit]
+
+
 def log_tail(job: ProcessingJob, limit: int = 200) -> list[LogLine]:
     return list(job.log_lines.order_by("-id")[:limit])[::-1]
 

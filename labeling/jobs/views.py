@@ -20,6 +20,7 @@ from labeling.jobs.forms import JobForm
 from labeling.jobs.models import ProcessingJob
 
 PAGE_SIZE = 25
+ENDED = (WorkStatus.COMPLETED, WorkStatus.CANCELLED, WorkStatus.FAILED)
 KEYS = {"start": "s", "pause": "p", "resume": "r", "cancel": "c", "restart": "x"}
 
 
@@ -80,6 +81,7 @@ def job_detail(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "sequences": sequences,
         "totals": selectors.totals(job),
         "frames": selectors.newest_frames(job),
+        "uncertain": selectors.most_uncertain_frames(job) if job.status in ENDED else [],
         "log": selectors.log_tail(job),
         "verbs": _verbs(job, state["actions"]),
         "live": {

@@ -4,7 +4,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db.models import Avg, Count, Max, Min, QuerySet
+from django.db.models import Avg, Count, Max, Min, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 
 from accounts.models import User
@@ -83,6 +84,16 @@ def frames(user: User) -> QuerySet[Frame]:
 
 def frames_of(job: ProcessingJob) -> QuerySet[Frame]:
     return Frame.objects.filter(job=job).select_related("sequence", "job")
+
+
+def frame_entries(job: ProcessingJob) -> QuerySet[Frame]:
+    """The frames of `job` with `detection_count` and `confirmed_count`, for lists."""
+    found = Detection.objects.filter(frame=OuterRef("pk")).order_by().values("frame").annotate(count=Count("pk"))
+    confirmed = found.filter(confirmed_at__isnull=False)
+    return frames_of(job).annotate(
+        detection_count=Coalesce(Subquery(found.values("count")), 0),
+        confirmed_count=Coalesce(Subquery(confirmed.values("count")), 0),
+    )
 
 
 def frame_batch(rows: Sequence[Frame], *, masks: bool = True) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from labeling.jobs.models import Detection
+from labeling.jobs.models import Detection, Frame
+from labeling.review import selectors
 from labeling.review.filters import MAX_EXCLUSIONS
 from labeling.review.services import MAX_CONFIRMED
 
@@ -115,6 +117,37 @@ class FrameSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField()
     media = FrameMediaSerializer()
     detections = DetectionSerializer(many=True)
+
+
+class FrameEntrySerializer(serializers.ModelSerializer[Frame]):
+    """A frame in a list, without its detections."""
+
+    sequence_name = serializers.CharField(source="sequence.name")
+    detection_count = serializers.IntegerField()
+    confirmed_count = serializers.IntegerField(help_text="Detections whose class a person confirmed")
+    media = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Frame
+        fields = (
+            "id",
+            "sequence",
+            "sequence_name",
+            "number",
+            "timestamp_ns",
+            "uncertainty",
+            "motion_score",
+            "depth_coverage",
+            "detection_count",
+            "confirmed_count",
+            "media",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(FrameMediaSerializer)
+    def get_media(self, row: Frame) -> dict[str, Any]:
+        media: dict[str, Any] = selectors.frame_json(row)["media"]
+        return media
 
 
 class FramePageSerializer(serializers.Serializer[Any]):

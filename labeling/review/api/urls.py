@@ -1,9 +1,10 @@
 from django.urls import path
 
-from labeling.review.api import detection_views, views
+from labeling.review.api import detection_views, frame_list, views
 
 urlpatterns = [
     path("jobs/<uuid:job_id>/annotation-stats", views.AnnotationStatsView.as_view(), name="annotation-stats"),
+    path("jobs/<uuid:job_id>/frames", frame_list.FrameListViewSet.as_view({"get": "list"}), name="frame-list"),
     path("jobs/<uuid:job_id>/frames/batch", views.FrameBatchView.as_view(), name="frame-batch"),
     path("jobs/<uuid:job_id>/detections/confirm", detection_views.ConfirmView.as_view(), name="detection-confirm"),
     path(

@@ -6,6 +6,7 @@ import { css, hexColor, trackColor } from "../review/colors.js";
 import { FrameStore } from "../review/frames.js";
 import { groundPoint } from "../review/geometry.js";
 import { classKeys, Labelling } from "../review/labelling.js";
+import { UncertainOrder } from "../review/order.js";
 import { Strip } from "../review/strip.js";
 import { Viewer } from "../review/viewer.js";
 import { shortcuts } from "../shortcuts.js";
@@ -37,6 +38,7 @@ const state = {
   chosenTrack: null,
   playing: null,
   direction: 1,
+  order: null, // an UncertainOrder, or null: that of time
 };
 let turn = 0; // counts requests to show a frame, so that a late answer to an early one is dropped
 
@@ -185,8 +187,7 @@ async function confirmOrFind() {
   if (chosen()) return confirm();
   const here = state.detections?.find((item) => !item.confirmed);
   if (here) return choose(here);
-  stop();
-  await go(state.number + 1);
+  await move(1);
   choose(state.detections?.find((item) => !item.confirmed) ?? null);
 }
 
@@ -365,8 +366,9 @@ $("#sequence")?.addEventListener("change", (event) => {
 $("#frame-number").addEventListener("change", (event) => go(Number(event.target.value) || 0));
 $("#scrubber").addEventListener("input", (event) => go(Number(event.target.value)));
 $("#play").addEventListener("click", play);
-$("#previous").addEventListener("click", () => go(state.number - 1));
-$("#next").addEventListener("click", () => go(state.number + 1));
+$("#previous").addEventListener("click", () => move(-1));
+$("#next").addEventListener("click", () => move(1));
+$("#order").addEventListener("change", ({ target }) => setOrder(target.value));
 $("#fit").addEventListener("click", () => viewer.fit());
 strip.addEventListener("go", ({ detail }) => { stop(); go(detail); });
 viewer.addEventListener("choose", ({ detail }) => choose(detail));
@@ -376,7 +378,25 @@ for (const button of document.querySelectorAll("[data-label]")) button.addEventL
 $("#confirm")?.addEventListener("click", () => confirm());
 $("#undo")?.addEventListener("click", undo);
 
-const step = (by) => () => { stop(); go(state.number + by); };
+/** `by` frames on, in the order that is chosen. */
+async function move(by) {
+  stop();
+  if (!state.order) return go(state.number + by);
+  const found = await state.order.step(by).catch((error) => toast(error.message, "error"));
+  if (!found) return undefined;
+  await go(found.number, { sequence: sequences.find(({ id }) => id === found.sequence) });
+  if ($("#sequence")) $("#sequence").value = found.sequence;
+  $("#announcement").textContent = `Number ${state.order.place} of the least sure`;
+  return undefined;
+}
+
+function setOrder(name) {
+  state.order = name === "uncertain" ? new UncertainOrder(job.id) : null;
+  $("#order").value = state.order ? "uncertain" : "time";
+  if (state.order) move(1);
+}
+
+const step = (by) => () => move(by);
 const onPage = ({ target }) => !target.closest("button, a, summary, input, select") || Boolean(target.closest("#detections"));
 const bindings = {
   ArrowRight: { run: step(1), label: "Next frame" },
@@ -394,6 +414,7 @@ const bindings = {
   c: { run: () => toggle("boxes3d"), label: "3D boxes (cuboids)" },
   l: { run: () => toggle("labels"), label: "Labels" },
   u: { run: () => state.frame?.media.uncertainty && toggle("uncertainty"), label: "Uncertainty" },
+  o: { run: () => setOrder(state.order ? "time" : "uncertain"), label: "Step through the least sure frames first, or through time" },
   t: { run: () => setColors(state.colorBy === "track" ? "class" : "track"), label: "Colour by track or by class" },
   n: { run: () => chooseNext(1), label: "Choose the next object" },
   p: { run: () => chooseNext(-1), label: "Choose the previous object" },
@@ -403,7 +424,7 @@ const bindings = {
   0: { run: () => viewer.fit(), label: "Fit the picture" },
 };
 if (mayLabel) {
-  const given = classKeys(labels, ["n", "p", "z", "u"]);
+  const given = classKeys(labels, ["n", "p", "z", "u", "o"]);
   for (const [key, number] of given) {
     const other = bindings[key];
     const run = () => (chosen() ? confirm(number) : other?.run());

@@ -107,6 +107,12 @@ export class Strip extends EventTarget {
     }
     item.prepend(image);
     item.append(dots);
+    if (frame.uncertainty !== null) {
+      const bar = document.createElement("u"); // full where a tenth of the picture is a toss-up
+      bar.style.setProperty("--share", `${Math.min(100, frame.uncertainty * 1000)}%`);
+      item.append(bar);
+      item.title = `Uncertainty ${(frame.uncertainty * 100).toFixed(1)}%`;
+    }
   }
 
   /** [r, g, b] of a detection; set by the page. */

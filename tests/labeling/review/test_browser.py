@@ -224,3 +224,16 @@ def test_another_persons_change_is_shown_and_not_overwritten(page, job, owner):
     detection.refresh_from_db()
     assert detection.version == 2
     page.problems.clear()  # the browser tells of the 412 by itself
+
+
+def test_the_arrows_step_through_the_least_sure_frames_first(page, job):
+    for number, uncertainty in ((7, 0.2), (3, 0.4), (12, 0.1)):
+        Frame.objects.filter(sequence__position=0, number=number).update(uncertainty=uncertainty)
+    page.keyboard.press("o")
+    _at(page, 3)
+    for key, number in (("ArrowRight", 7), ("ArrowRight", 12), ("ArrowRight", 12), ("ArrowLeft", 7)):
+        page.keyboard.press(key)
+        _at(page, number)
+    page.keyboard.press("o")  # time again
+    page.keyboard.press("ArrowRight")
+    _at(page, 8)
