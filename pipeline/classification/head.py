@@ -49,7 +49,7 @@ FORMAT: Final = "fovea-class-head"
 VERSION: Final = 1
 NONE_ID: Final = 0
 """The label, and in `meta` the id, of "none of these"."""
-NONE_PRIOR: Final = 0.1
+NONE_PRIOR: Final = 0.05
 """Share of instances that are of no class with a label, as long as nothing else is known."""
 
 
@@ -178,7 +178,7 @@ class ClassHead:
             "centre": (dimension,),
             "scale": (1,),
             "middle": (columns, dimension),
-            "variance": (columns, dimension),
+            "variance": (dimension,),
             "unseen": (dimension,),
             "gate": (2,),
         }

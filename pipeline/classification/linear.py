@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 Floats = NDArray[np.float64]
 
-PENALTIES: Final = (10.0, 2.0, 0.4, 0.08)
+PENALTIES: Final = (10.0, 2.0, 0.4, 0.08, 0.016)
 """Strong to weak, for features whose mean square over instances and dimensions is 1, divided by the root of D."""
 _DIRECTIONS: Final = 160
 """The fit is done in the main directions of the features: at most so many (the penalty keeps the others near 0)."""

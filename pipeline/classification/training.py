@@ -22,11 +22,11 @@ LINEAR_FROM: Final = 30
 """Labels from which a linear model is tried."""
 SHARPNESS: Final = 24.0
 """How many independent dimensions features count as having, before a temperature says it better."""
-_FEW: Final = 8.0
+_FEW: Final = 4.0
 """Labels from which on the prototypes know half of how things vary; with fewer, they must not be sure."""
-_CAUTION: Final = 2.0
+_CAUTION: Final = 1.0
 """Labels' worth of trust in that, for the temperature; and in the gate as it is without labels."""
-_GATE_CAUTION: Final = 4.0
+_GATE_CAUTION: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,12 @@ def train(
     raw = closed
     if ids.size >= LINEAR_FROM and columns > 1:
         seen = Directions.of(x)
-        logits, penalty_at = _held_back(seen.seen(x), column, columns, fold, usable)
-        t = calibration.fit_temperature(logits[usable], column[usable], _CAUTION)
+        inputs = seen.seen(x)
+        logits, t, at = _held_back(inputs, column, columns, fold, usable)
         losses["linear"] = _loss(logits[usable] / t, column[usable])
         if losses["linear"] < losses["prototypes"]:
-            fits = list(linear.path(seen.seen(x), column, columns, linear.PENALTIES[: penalty_at + 1]))
-            chosen, penalty = seen.back(*fits[-1]), linear.PENALTIES[penalty_at]
+            penalty = linear.PENALTIES[at]
+            chosen = seen.back(*next(linear.path(inputs, column, columns, [penalty])))
             temperature, raw = t, logits
     shares = softmax(raw / temperature, axis=1)
     if chosen is None:
@@ -154,19 +154,24 @@ def _loss(logits: Floats, column: Columns) -> float:
 
 def _held_back(
     seen: Floats, column: Columns, columns: int, fold: Columns, usable: NDArray[np.bool_]
-) -> tuple[Floats, int]:
-    """Logits (N, C) of the linear model for labels held back, with the best of the penalties; and which it is."""
-    logits = np.zeros((len(linear.PENALTIES), column.size, columns))
-    for each in range(int(fold.max()) + 1):
-        test = fold == each
-        for at, (weights, bias) in enumerate(linear.path(seen[~test], column[~test], columns)):
-            logits[at, test] = seen[test] @ weights + bias
-    losses = []
-    for each_logits in logits:
-        t = calibration.fit_temperature(each_logits[usable], column[usable], _CAUTION)
-        losses.append(_loss(each_logits[usable] / t, column[usable]))
-    best = int(np.argmin(losses))
-    return logits[best], best
+) -> tuple[Floats, float, int]:
+    """Logits (N, C) of the linear model for labels held back, their temperature, and which of the penalties it has:
+    from strong to weak, the last one before things get worse."""
+    tests = [fold == each for each in range(int(fold.max()) + 1)]
+    paths = [linear.path(seen[~test], column[~test], columns) for test in tests]
+    best: tuple[float, Floats, float, int] | None = None
+    for at in range(len(linear.PENALTIES)):
+        logits = np.zeros((column.size, columns))
+        for test, each in zip(tests, paths, strict=True):
+            weights, bias = next(each)
+            logits[test] = seen[test] @ weights + bias
+        t = calibration.fit_temperature(logits[usable], column[usable], _CAUTION)
+        loss = _loss(logits[usable] / t, column[usable])
+        if best is not None and loss >= best[0]:
+            break
+        best = loss, logits, t, at
+    assert best is not None  # noqa: S101 - there are penalties
+    return best[1:]
 
 
 def _gate(

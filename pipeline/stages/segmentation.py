@@ -79,7 +79,7 @@ class Segmentation:
     def run(self, context: StageContext, cursor: int, state: dict[str, Any]) -> Iterator[Commit]:
         camera = read_camera(context.layout)
         segmenter = registry.load(self._backend(context, camera), context.classes, context.models_folders)
-        kind = getattr(segmenter, "feature_kind", segmenter_kind(segmenter.name))
+        kind = segmenter_kind(segmenter.name, getattr(segmenter, "sha256", ""))
         namer = None
         if context.class_head is not None:
             namer = Namer.load(context.class_head, context.classes, kind, context.models_folders)
