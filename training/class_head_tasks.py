@@ -21,7 +21,6 @@ from pipeline.errors import ClassHeadError
 from pipeline.storage.atomic import write_bytes, write_json
 from pipeline.storage.layout import SequenceLayout
 from training import class_heads
-from training.formats.masks import CroppedMask
 from training.models import ModelVersion
 from training.places import ModelPlace
 
@@ -130,6 +129,7 @@ def _write_features(part: Path, labels: list[dict[str, Any]], kind: str) -> None
     from pipeline.classification.features import extractor, sequence_features
     from pipeline.storage.records import DetectionRecord
     from pipeline.storage.sequence import SequenceFileError
+    from training.formats.masks import CroppedMask
 
     columns = ("pk", "frame__width", "frame__height", *(f"mask__{name}" for name in CroppedMask.__slots__))
     rows = Detection.objects.filter(pk__in=[item["detection"] for item in labels], mask__isnull=False)
