@@ -89,6 +89,7 @@ class Processing:
             metric_stereo=metric_stereo,
             classes=self.classes,
             models_folders=self.models_folders,
+            variant=self.config.sam3_variant,
         )
 
     def _begin(self, segmenter: str, calibration: StereoCalibration | None) -> None:

@@ -31,10 +31,18 @@ class Choice:
         return self.name in WANTS_GPU
 
 
-def choose(requested: str, *, metric_stereo: bool, classes: Sequence[dict[str, Any]]) -> Choice:
+def choose(
+    requested: str,
+    *,
+    metric_stereo: bool,
+    classes: Sequence[dict[str, Any]],
+    variant: str = "tiny",
+    class_head: bool = False,
+) -> Choice:
     """The segmenter for recordings that do (or do not) yield depth in metres, and for a snapshot of classes.
 
-    Raises SegmenterUnavailableError with a sentence that names what is missing.
+    variant: its size, where there are several; class_head: one will name what is found. Raises
+    SegmenterUnavailableError with a sentence that names what is missing.
     """
     from pipeline.segmentation import registry
 
@@ -43,8 +51,10 @@ def choose(requested: str, *, metric_stereo: bool, classes: Sequence[dict[str, A
         metric_stereo=metric_stereo,
         classes=class_specs(classes),
         models_folders=settings.MODELS_FOLDERS,
+        variant=variant,
+        class_head=class_head,
     )
-    return Choice(name, registry.DEEPLAB_SHA256 if name == "deeplab" else "")
+    return Choice(name, registry.weights_sha256(name, settings.MODELS_FOLDERS, variant))
 
 
 def statuses() -> list[dict[str, Any]]:

@@ -89,8 +89,8 @@ def plan_job(
     stages = resolve(config.stages_to_run)
     _check_depth(config, sources)
     classes = _classes(dataset, config.object_class_ids, needed="segmentation" in stages)
-    chosen = _choose_segmenter(config, sources, classes) if "segmentation" in stages else None
     head = _class_head(dataset) if use_class_head and "segmentation" in stages else None
+    chosen = _choose_segmenter(config, sources, classes, head) if "segmentation" in stages else None
     name = (name.strip() or _default_name(dataset, sources))[:200]
     return JobPlan(name, dataset, config, tuple(stages), sources, classes, chosen, head)
 
@@ -256,11 +256,20 @@ def _classes(dataset: Dataset | None, numbers: Sequence[int], *, needed: bool) -
 
 
 def _choose_segmenter(
-    config: PipelineConfig, sources: Sequence[Source], classes: Sequence[dict[str, Any]]
+    config: PipelineConfig,
+    sources: Sequence[Source],
+    classes: Sequence[dict[str, Any]],
+    head: class_heads.Snapshot | None,
 ) -> segmenters.Choice:
     metric = all(source.metadata.get("stereo") and source.metric for source in sources)
     try:
-        return segmenters.choose(config.segmenter, metric_stereo=metric, classes=classes)
+        return segmenters.choose(
+            config.segmenter,
+            metric_stereo=metric,
+            classes=classes,
+            variant=config.sam3_variant,
+            class_head=head is not None,
+        )
     except SegmenterUnavailableError as error:
         raise FieldError("segmenter", str(error)) from error
 

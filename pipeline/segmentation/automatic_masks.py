@@ -5,6 +5,7 @@ are stable under a shift of the threshold; of those that mean the same, the best
 boxes. What is held at once is bounded, however many masks are proposed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -80,29 +81,42 @@ class Candidates:
     def distinct(self) -> list[Candidate]:
         """The best of those that mean the same, best first, `most` at most."""
         self._shrink()
-        areas: list[int] = []
-        bits: list[NDArray[np.uint64]] = []
-        out: list[Candidate] = []
-        for each in self._kept:
-            packed = _packed(each.logits > 0)
-            area = int(np.bitwise_count(packed).sum())
-            if bits:
-                shared = np.bitwise_count(np.stack(bits) & packed).sum(axis=1, dtype=np.int64)
-                if (shared / (np.array(areas) + area - shared)).max() > self._selection.overlap:
-                    continue
-            if len(out) == self._selection.most:
-                self.dropped += 1
-                continue
-            out.append(each)
-            bits.append(packed)
-            areas.append(area)
-        return out
+        alike = representatives([each.logits > 0 for each in self._kept], self._selection.overlap)
+        chosen = [each for index, each in enumerate(self._kept) if alike[index] == index]
+        self.dropped += max(0, len(chosen) - self._selection.most)
+        return chosen[: self._selection.most]
 
     def _shrink(self) -> None:
         # Sorting keeps what came first before what came later: the result does not depend on when it is done.
         self._kept.sort(key=lambda each: (-each.quality, -each.stability))
         self.dropped += max(0, len(self._kept) - self._selection.most_candidates)
         del self._kept[self._selection.most_candidates :]
+
+
+def representatives(masks: Sequence[NDArray[np.bool_]], overlap: float) -> list[int]:
+    """For each mask (h, w), the index of the first that means the same (IoU above `overlap`): its own if none does.
+
+    Masks are compared with representatives alone, so the order decides: give the best first.
+    """
+    areas: list[int] = []
+    bits: list[NDArray[np.uint64]] = []
+    own: list[int] = []
+    out: list[int] = []
+    for index, mask in enumerate(masks):
+        packed = _packed(mask)
+        area = int(np.bitwise_count(packed).sum())
+        if bits:
+            shared = np.bitwise_count(np.stack(bits) & packed).sum(axis=1, dtype=np.int64)
+            overlaps = shared / np.maximum(1, np.array(areas) + area - shared)
+            nearest = int(np.argmax(overlaps))
+            if overlaps[nearest] > overlap:
+                out.append(own[nearest])
+                continue
+        out.append(index)
+        own.append(index)
+        bits.append(packed)
+        areas.append(area)
+    return out
 
 
 def _packed(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from pipeline.errors import SegmenterUnavailableError
+from pipeline.segmentation import device, sam_status, weights
 from pipeline.segmentation.base import ClassSpec, Segmenter
 from pipeline.segmentation.vocabulary import voc_indices
 
@@ -19,12 +20,19 @@ DEEPLAB_SHA256: Final = "350af47fd346ea6d74b58833a351f583ba860e9806ec5bd292ff8d8
 BACKENDS: Final = {
     "geometric": "pipeline.segmentation.geometric:Geometric",
     "deeplab": "pipeline.segmentation.deeplab:DeepLab",
+    "sam2": "pipeline.segmentation.sam2.segmenter:Sam2",
+    "sam3": "pipeline.segmentation.sam3:Sam3",
 }
-COMING: Final = {
-    "sam2": f"the checkpoint of the chosen size (sam2.1_hiera_*.pt) in a folder of {SETTING}, and torch and sam2",
-    "sam3": f"the SAM 3 weights (model.safetensors) in a folder of {SETTING}, and torch and transformers",
+SIZED: Final = frozenset({"sam2", "sam3"})
+"""Those that come in sizes."""
+POWERS: Final = {
+    "geometric": frozenset({"automatic"}),
+    "deeplab": frozenset({"automatic"}),
+    "sam2": frozenset({"automatic", "interactive", "video"}),
+    "sam3": frozenset({"automatic"}),
 }
-"""Known to the job form, not run by this version; and what each will need."""
+"""Which of the three protocols of `base` each one has. SAM 3 follows nothing through a video here: the model for that
+needs torchvision, and its memory grows with the number of objects; SAM 2 does that better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +68,35 @@ def _sha256(path: Path, _mtime_ns: int, _size: int) -> str:
 
 
 def statuses(models_folders: Sequence[Path]) -> list[SegmenterStatus]:
-    """Every segmenter the job form offers, in the order of the form."""
+    """Every segmenter the job form offers, in the order of the form. One with sizes is available if any of them is."""
     how = f"Put {DEEPLAB_FILE} into a folder named by {SETTING}; install the package ai-edge-litert (extra `deeplab`)."
     why = _why_no_deeplab(models_folders)
     return [
         SegmenterStatus("geometric", True, how_to_get="Needs nothing but a calibrated stereo recording."),
         SegmenterStatus("deeplab", not why, why, how),
-        *(
-            SegmenterStatus(name, False, f"{name} is not part of this version yet.", f"It will need {needs}.")
-            for name, needs in COMING.items()
-        ),
+        *(_status_of_sam(name, models_folders) for name in sorted(SIZED)),
     ]
+
+
+def _status_of_sam(name: str, models_folders: Sequence[Path]) -> SegmenterStatus:
+    sizes = sam_status.sizes_here(name, models_folders) or ["tiny"]
+    problems = [sam_status.problem(name, size, models_folders) for size in sizes]
+    how = sam_status.how_to_get(name, sizes[0])
+    return SegmenterStatus(name, not all(problems), "" if not all(problems) else problems[0], how)
+
+
+def powers(name: str) -> frozenset[str]:
+    """Which of "automatic", "interactive" and "video" the segmenter of that name can do; nothing for an unknown one."""
+    return POWERS.get(name, frozenset())
+
+
+def weights_sha256(name: str, models_folders: Sequence[Path], variant: str = "tiny") -> str:
+    """The SHA-256 of the weights that a job with this segmenter would use; empty where it has none."""
+    if name == "deeplab":
+        return DEEPLAB_SHA256
+    if name not in SIZED or (found := sam_status.found(name, variant, models_folders)) is None:
+        return ""
+    return weights.check(found, models_folders)
 
 
 def _why_no_deeplab(models_folders: Sequence[Path]) -> str:
@@ -86,25 +112,51 @@ def _why_no_deeplab(models_folders: Sequence[Path]) -> str:
     return ""
 
 
-def choose(requested: str, *, metric_stereo: bool, classes: Sequence[ClassSpec], models_folders: Sequence[Path]) -> str:
+def choose(
+    requested: str,
+    *,
+    metric_stereo: bool,
+    classes: Sequence[ClassSpec],
+    models_folders: Sequence[Path],
+    variant: str = "tiny",
+    class_head: bool = False,
+) -> str:
     """The name of the segmenter that will run; "auto" takes the best one that can.
 
-    metric_stereo: the recording yields depth in metres. Raises SegmenterUnavailableError with a sentence that names
-    the missing file and the setting.
+    metric_stereo: the recording yields depth in metres. variant: the size, where there are several. class_head: one
+    will name what is found. Raises SegmenterUnavailableError with a sentence that names the missing file and the
+    setting.
     """
-    known = {status.name: status for status in statuses(models_folders)}
+    if requested in SIZED:
+        why = sam_status.problem(requested, variant, models_folders)
+        if why:
+            how = sam_status.how_to_get(requested, variant)
+            raise SegmenterUnavailableError(f"segmenter {requested}: {why} {how}")
+        if why := sam_status.unsuited(requested, classes, class_head=class_head):
+            raise SegmenterUnavailableError(f"segmenter {requested}: {why}")
+        return requested
+    why_no_deeplab = _why_no_deeplab(models_folders)
     mapped = any(voc_indices(each) for each in classes)
     if requested == "auto":
-        if known["deeplab"].available and mapped:
-            return "deeplab"
-        if metric_stereo and _sized(classes):
-            return "geometric"
-        raise SegmenterUnavailableError(_nothing_fits(known["deeplab"], metric_stereo=metric_stereo))
-    if requested not in known:
-        raise SegmenterUnavailableError(f"segmenter: {requested!r} is not one of auto, {', '.join(known)}.")
-    status = known[requested]
-    if not status.available:
-        raise SegmenterUnavailableError(f"segmenter {requested}: {status.reason} {status.how_to_get}")
+        fits = {"deeplab": mapped and not why_no_deeplab, "geometric": metric_stereo and _sized(classes)}
+        sams = [
+            name
+            for name in ("sam3", "sam2")
+            if not sam_status.unsuited(name, classes, class_head=class_head)
+            and not sam_status.problem(name, variant, models_folders)
+        ]
+        if sams and device.runs_on_gpu():
+            return sams[0]
+        if chosen := next((name for name, fit in fits.items() if fit), ""):
+            return chosen
+        if "sam2" in sams:  # slow on a CPU, and still better than nothing
+            return "sam2"
+        raise SegmenterUnavailableError(_nothing_fits(why_no_deeplab, metric_stereo=metric_stereo))
+    if requested not in BACKENDS:
+        raise SegmenterUnavailableError(f"segmenter: {requested!r} is not one of auto, {', '.join(BACKENDS)}.")
+    if requested == "deeplab" and why_no_deeplab:
+        how = next(each.how_to_get for each in statuses(models_folders) if each.name == "deeplab")
+        raise SegmenterUnavailableError(f"segmenter deeplab: {why_no_deeplab} {how}")
     if requested == "geometric" and not metric_stereo:
         raise SegmenterUnavailableError(
             "segmenter geometric: it needs a stereo recording and its calibration (SN*.conf, calib.txt or sensor.yaml)."
@@ -125,24 +177,27 @@ def _sized(classes: Sequence[ClassSpec]) -> bool:
     return any(typical_size(each) for each in classes)
 
 
-def _nothing_fits(deeplab: SegmenterStatus, *, metric_stereo: bool) -> str:
+def _nothing_fits(why_no_deeplab: str, *, metric_stereo: bool) -> str:
     sentences = ["segmenter auto: no segmenter that can run here fits this recording."]
     if not metric_stereo:
         sentences.append("The geometric one needs a stereo recording with its camera's calibration;")
     else:
         sentences.append("The geometric one needs a label class with a typical size;")
-    if deeplab.available:
-        sentences.append("deeplab needs a label class named after one of PASCAL VOC's 20 (person, car, dog, …).")
+    if why_no_deeplab:
+        how = f"Put {DEEPLAB_FILE} into a folder named by {SETTING}; install the package ai-edge-litert."
+        sentences.append(f"for deeplab, {why_no_deeplab} {how}")
     else:
-        sentences.append(f"for deeplab, {deeplab.reason} {deeplab.how_to_get}")
+        sentences.append("deeplab needs a label class named after one of PASCAL VOC's 20 (person, car, dog, …).")
     return " ".join(sentences)
 
 
-def load(name: str, classes: Sequence[ClassSpec], models_folders: Sequence[Path] = ()) -> Segmenter:
+def load(
+    name: str, classes: Sequence[ClassSpec], models_folders: Sequence[Path] = (), variant: str = "tiny"
+) -> Segmenter:
     """Construct the segmenter `name` for these label classes. Raises SegmenterUnavailableError where it cannot run."""
     if name not in BACKENDS:
-        needs = f" It will need {COMING[name]}." if name in COMING else ""
-        raise SegmenterUnavailableError(f"segmenter: {name!r} is not part of this version.{needs}")
+        raise SegmenterUnavailableError(f"segmenter: {name!r} is not one of {', '.join(BACKENDS)}.")
     module, _, attribute = BACKENDS[name].partition(":")
     backend: Any = getattr(import_module(module), attribute)
-    return cast("Segmenter", backend(tuple(classes), tuple(models_folders)))
+    sized = {"variant": variant} if name in SIZED else {}
+    return cast("Segmenter", backend(tuple(classes), tuple(models_folders), **sized))

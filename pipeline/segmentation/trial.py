@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.segmentation import registry
+from pipeline.segmentation import registry, sam_status
 from pipeline.segmentation.base import ClassSpec, View
 
 _SHAPE: Final = (480, 640)
@@ -51,7 +51,8 @@ def attempt(segmenter: str, models_folders: Sequence[Path], timeout_s: float = 6
 
 def _run(segmenter: str, models_folders: Sequence[Path]) -> Trial:
     started = time.perf_counter()
-    loaded = registry.load(segmenter, _CLASSES, models_folders)
+    sizes = sam_status.sizes_here(segmenter, models_folders) if segmenter in registry.SIZED else []
+    loaded = registry.load(segmenter, _CLASSES, models_folders, *sizes[:1])
     load_s = time.perf_counter() - started
     view = _view()
     loaded.segment([view])

@@ -78,7 +78,8 @@ class Segmentation:
 
     def run(self, context: StageContext, cursor: int, state: dict[str, Any]) -> Iterator[Commit]:
         camera = read_camera(context.layout)
-        segmenter = registry.load(self._backend(context, camera), context.classes, context.models_folders)
+        backend = self._backend(context, camera)
+        segmenter = registry.load(backend, context.classes, context.models_folders, self.sam3_variant)
         kind = segmenter_kind(segmenter.name, getattr(segmenter, "sha256", ""))
         namer = None
         if context.class_head is not None:
@@ -165,7 +166,12 @@ class Segmentation:
             return self.segmenter
         metric = camera.metric and camera.baseline is not None
         return registry.choose(
-            "auto", metric_stereo=metric, classes=context.classes, models_folders=context.models_folders
+            "auto",
+            metric_stereo=metric,
+            classes=context.classes,
+            models_folders=context.models_folders,
+            variant=self.sam3_variant,
+            class_head=context.class_head is not None,
         )
 
     def _written(

@@ -1,6 +1,7 @@
 """The matrix: each segmenter on each kind of recording either goes through all stages or says at once why it cannot."""
 
 import json
+from dataclasses import replace
 
 import av
 import cv2
@@ -17,9 +18,11 @@ from pipeline.stages.plan import PipelineConfig
 from pipeline.stages.run import run_stage
 from pipeline.storage.layout import SequenceLayout
 from pipeline.storage.sequence import read_detections
+from tests.pipeline.segmentation.tiny_sam import save_sam2, save_sam3
 
 FRAMES = 3  # of eight in the SVO2, every third
 KINDS = ("svo2", "stereo_video", "stereo_images", "video", "images")
+QUICK = {("sam2", "svo2"), ("sam3", "video")}
 WITH_METRES = {"svo2", "stereo_video", "stereo_images"}
 
 
@@ -86,6 +89,40 @@ def test_a_segmenter_goes_through_all_stages_or_says_at_once_why_it_cannot(
     )
     for stage in build_stages(config, chosen).values():
         assert [commit.error for commit, _ in run_stage(stage, context)] == [""] * FRAMES
+    check_outputs(context, metric=metric)
+
+
+@pytest.fixture(scope="module")
+def sam_folder(tmp_path_factory):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra `sam`)")
+    pytest.importorskip("transformers", reason="transformers is not installed (extra `sam`)")
+    return save_sam3(torch, save_sam2(torch, tmp_path_factory.mktemp("models")))
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "kind"),
+    [
+        pytest.param(segmenter, kind, marks=() if (segmenter, kind) in QUICK else pytest.mark.slow)
+        for segmenter in ("sam2", "sam3")
+        for kind in KINDS
+    ],
+)
+def test_a_network_with_random_weights_goes_through_all_stages(
+    segmenter, kind, recordings, street, sam_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FOVEA_SAM_COMPILED", "no")
+    calibration = street.calibration if kind in WITH_METRES else None
+    classes = [replace(CLASSES[0], text_prompt="a red truck")]
+    metric = kind in WITH_METRES
+    chosen = registry.choose(segmenter, metric_stereo=metric, classes=classes, models_folders=[sam_folder])
+    skip = 3 if kind == "svo2" else 1
+    config = PipelineConfig(segmenter=segmenter, confidence_threshold=0.1, frame_skip=skip)
+    context = StageContext(
+        SequenceLayout(tmp_path), recordings[kind], classes, calibration_file=calibration, models_folders=[sam_folder]
+    )
+    for stage in build_stages(config, chosen).values():
+        assert [commit.error for commit, _ in run_stage(stage, context)] == [""] * FRAMES
+    assert list(read_detections(context.layout))
     check_outputs(context, metric=metric)
 
 

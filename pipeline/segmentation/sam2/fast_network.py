@@ -142,7 +142,7 @@ def _module(network: Network, part: str) -> tuple[Any, list[tuple["torch.Tensor"
     """A part as a module with tensors in and out, and inputs to trace and to compare it with (of other shapes)."""
     import torch
 
-    class Part(torch.nn.Module):  # type: ignore[misc]
+    class Part(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = network.model  # so that the exporters find its tensors

@@ -89,7 +89,13 @@ class Network(Protocol):
         ...
 
 
-def pixels_of(image: NDArray[np.uint8], side: int, device: "torch.device") -> "torch.Tensor":
+def pixels_of(
+    image: NDArray[np.uint8],
+    side: int,
+    device: "torch.device",
+    mean_rgb: tuple[float, float, float] = MEAN,
+    deviation_rgb: tuple[float, float, float] = DEVIATION,
+) -> "torch.Tensor":
     """(1, 3, S, S) of an image, uint8 BGR (H, W, 3): stretched to the square, as SAM 2 was trained, and normalised."""
     import torch
 
@@ -97,8 +103,8 @@ def pixels_of(image: NDArray[np.uint8], side: int, device: "torch.device") -> "t
     planes = rgb.permute(2, 0, 1).unsqueeze(0).float() / 255
     if planes.shape[-2:] != (side, side):
         planes = torch.nn.functional.interpolate(planes, (side, side), mode="bilinear", antialias=True)
-    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
-    deviation = torch.tensor(DEVIATION, device=device).view(1, 3, 1, 1)
+    mean = torch.tensor(mean_rgb, device=device).view(1, 3, 1, 1)
+    deviation = torch.tensor(deviation_rgb, device=device).view(1, 3, 1, 1)
     return (planes - mean) / deviation
 
 

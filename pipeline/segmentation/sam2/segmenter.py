@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SegmenterUnavailableError
 from pipeline.segmentation import device as devices
-from pipeline.segmentation import weights
+from pipeline.segmentation import sam_status, weights
 from pipeline.segmentation.automatic_masks import Candidate, Candidates, Selection, cleaned, enlarged, grid
 from pipeline.segmentation.base import ClassSpec, FrameReader, Instance, Prompt, Propagated, Proposal, View
 from pipeline.segmentation.sam2 import video
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FAMILIES: Final = ("sam2.1", "sam2")
-"""In order of preference, where both are there."""
 _BYTES_EACH: Final = 48 << 20
 """What one prompt needs while it is decoded."""
 _ON_CPU: Final = 16
@@ -44,12 +42,6 @@ class Embedding:
 
     features: Features
     shape: tuple[int, int]
-
-
-def found(variant: str, models_folders: Sequence[Path]) -> weights.Found | None:
-    """The checkpoint that a job of that size would use; None if there is none."""
-    candidates = (weights.find(each.name, models_folders) for each in weights.of_family(FAMILIES, variant))
-    return next((each for each in candidates if each is not None), None)
 
 
 class Sam2:
@@ -72,9 +64,9 @@ class Sam2:
         compiled: str = "",
         selection: Selection | None = None,
     ) -> None:
-        checkpoint = found(variant, models_folders)
+        checkpoint = sam_status.found("sam2", variant, models_folders)
         if checkpoint is None:
-            places = " or ".join(each.places for each in weights.of_family(FAMILIES, variant)[:1])
+            places = " or ".join(each.places for each in weights.of_family(sam_status.FAMILIES["sam2"], variant)[:1])
             raise SegmenterUnavailableError(f"segmenter sam2: {places} is in none of the folders of {weights.SETTING}.")
         self.sha256 = weights.check(checkpoint, models_folders)
         self._device = devices.choose()

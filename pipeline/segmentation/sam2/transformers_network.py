@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from pipeline.errors import SegmenterUnavailableError
+from pipeline.segmentation.hub_folder import from_folder
 from pipeline.segmentation.sam2 import checkpoint
 from pipeline.segmentation.sam2.architecture import Architecture, transformers_config
 from pipeline.segmentation.sam2.network import Decoded, Features, Pointer, Seen, mask_at
@@ -33,35 +34,6 @@ def load(weights: Path, config: Path | None, family: str, architecture: Architec
     else:
         model = from_folder(Sam2VideoModel, config.parent)
     return model.eval().requires_grad_(False)
-
-
-def from_folder(kind: Any, folder: Path) -> Any:
-    """A model of transformers from the hub's files, safetensors alone, never over the network.
-
-    Raises SegmenterUnavailableError where a tensor is missing or has another shape.
-    """
-    import torch
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        model, told = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-    except Exception as error:
-        # A configuration that is not one raises errors of huggingface_hub's that have no base of their own.
-        if not isinstance(error, (RuntimeError, ValueError, TypeError, KeyError, OSError)) and "Strict" not in repr(
-            type(error)
-        ):
-            raise
-        reason = str(error).strip().partition("\n")[0]
-        raise SegmenterUnavailableError(f"{folder.name}: the weights do not fit its config.json: {reason}") from error
-    if missing := sorted(told["missing_keys"]):
-        raise SegmenterUnavailableError(
-            f"{folder.name}: the weights belong to another model: {len(missing)} of its tensors are missing "
-            f"({missing[0]} first)."
-        )
-    return model
 
 
 def _check(name: str, expected: dict[str, Any], given: dict[str, Any]) -> None:

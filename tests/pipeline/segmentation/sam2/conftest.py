@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.segmentation import weights
-from pipeline.segmentation.base import ClassSpec
-
-SIDE = 128
-CRATE = ClassSpec(4, "crate")
+from tests.pipeline.segmentation.tiny_sam import SAM2_SIDE, made_confident, save_sam2
 
 
 @pytest.fixture(scope="session")
@@ -21,70 +18,10 @@ def torch():
     return torch
 
 
-def tiny_config():
-    """1.2 million parameters: every part of SAM 2.1, each as small as it may be."""
-    from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VisionConfig
-    from transformers.models.sam2_video.configuration_sam2_video import (
-        Sam2VideoMaskDecoderConfig,
-        Sam2VideoPromptEncoderConfig,
-    )
-
-    channels, hidden = [8, 16, 32, 64], 128
-    backbone = Sam2HieraDetConfig(
-        hidden_size=8,
-        image_size=[SIDE, SIDE],
-        blocks_per_stage=[1, 1, 2, 1],
-        embed_dim_per_stage=channels,
-        num_attention_heads_per_stage=[1, 1, 2, 2],
-        global_attention_blocks=[3],
-    )
-    vision = Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=channels[::-1],
-        backbone_feature_sizes=[[SIDE // stride] * 2 for stride in (4, 8, 16)],
-        fpn_hidden_size=hidden,
-    )
-    return Sam2VideoConfig(
-        vision_config=vision,
-        prompt_encoder_config=Sam2VideoPromptEncoderConfig(image_size=SIDE, hidden_size=hidden),
-        mask_decoder_config=Sam2VideoMaskDecoderConfig(hidden_size=hidden, mlp_dim=128, iou_head_hidden_dim=64),
-        image_size=SIDE,
-        memory_attention_rope_feat_sizes=[SIDE // 16] * 2,
-        memory_attention_hidden_size=hidden,
-        memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=128,
-        memory_encoder_hidden_size=hidden,
-        memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=hidden,
-        memory_fuser_embed_dim=hidden,
-        memory_fuser_intermediate_dim=128,
-    )
-
-
-def made_confident(torch, decoder, layer, gain):
-    """Random weights expect an IoU of a half of every mask and are sure of no pixel: move both to where a trained
-    decoder has them, so that masks pass. `layer` gives the last linear layer of a head, `gain` multiplies logits."""
-    with torch.no_grad():
-        layer(decoder.iou_prediction_head).bias += 3.0
-        for head in decoder.output_hypernetworks_mlps:
-            layer(head).weight *= gain
-            layer(head).bias *= gain
-        layer(decoder.pred_obj_score_head).bias += 3.0
-
-
 @pytest.fixture(scope="session")
 def hub_folder(torch, tmp_path_factory) -> Path:
     """A models folder with sam2.1-hiera-tiny/ as transformers saves it."""
-    from transformers import Sam2VideoModel
-
-    torch.manual_seed(1)
-    model = Sam2VideoModel(tiny_config())
-    embedding = model.prompt_encoder.shared_embedding.positional_embedding
-    model.shared_image_embedding.positional_embedding.copy_(embedding)
-    made_confident(torch, model.mask_decoder, lambda head: head.proj_out, 20_000)
-    folder = tmp_path_factory.mktemp("models")
-    model.save_pretrained(folder / "sam2.1-hiera-tiny")
-    return folder
+    return save_sam2(torch, tmp_path_factory.mktemp("models"))
 
 
 @dataclass(frozen=True)
@@ -102,7 +39,7 @@ def meta_folder(request, torch, tmp_path_factory) -> MetaFolder:
     from pipeline.segmentation.sam2 import architecture
 
     family = request.param
-    small = architecture.Architecture("t", 16, 1, (1, 1, 2, 1), (3,), side=SIDE)
+    small = architecture.Architecture("t", 16, 1, (1, 1, 2, 1), (3,), side=SAM2_SIDE)
     overrides = architecture.hydra_overrides(small)
     torch.manual_seed(2)
     model = build_sam2(f"configs/{family}/{family}_hiera_t.yaml", None, device="cpu", hydra_overrides_extra=overrides)
