@@ -57,6 +57,9 @@ class JobForm(forms.Form):
         widget=forms.NumberInput(attrs={"min": 1, "max": 64}),
         help_text="Frames given to the segmenter at once; more needs more memory.",
     )
+    flip_agreement = forms.BooleanField(
+        required=False, label="Segment the mirrored image too, and say how far its masks agree: twice the time"
+    )
     frame_skip = forms.IntegerField(
         initial=DEFAULTS.frame_skip,
         widget=forms.NumberInput(attrs={"min": 1, "max": 1000}),

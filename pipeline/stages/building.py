@@ -30,6 +30,7 @@ def _segmentation(config: PipelineConfig, segmenter: str) -> Stage:
         batch_size=config.batch_size,
         sam3_variant=config.sam3_variant,
         object_class_ids=config.object_class_ids,
+        flip_agreement=config.flip_agreement,
     )
 
 

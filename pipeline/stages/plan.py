@@ -29,6 +29,7 @@ class PipelineConfig:
     similar to the last kept one. motion_threshold: mean absolute grey difference to the last kept frame, 0…1, below
     which a frame counts as static. object_class_ids: empty means all classes. depth_method: "auto" takes the ZED SDK's
     depth where there is one, else "sgbm", semi-global matching; "neural" runs the stereo network in the models folders.
+    flip_agreement: segment the mirrored image too and say how far its masks agree.
     """
 
     stages_to_run: tuple[str, ...] = STAGE_NAMES
@@ -42,6 +43,7 @@ class PipelineConfig:
     motion_threshold: float = 0.01
     object_class_ids: tuple[int, ...] = ()
     depth_method: str = "auto"
+    flip_agreement: bool = False
     image_format: str = "png"
     write_point_clouds: bool = True
 

@@ -68,6 +68,9 @@ class JobCreateSerializer(serializers.Serializer[Any]):
         default=DEFAULTS.depth_method,
         help_text=f"One of {', '.join(DEPTH_METHODS)}; neural needs a stereo_*.onnx in the models folders",
     )
+    flip_agreement = serializers.BooleanField(
+        default=DEFAULTS.flip_agreement, help_text="Segment the mirrored image too and say how far its masks agree"
+    )
     image_format = serializers.CharField(
         max_length=10, default=DEFAULTS.image_format, help_text=f"One of {', '.join(IMAGE_FORMATS)}"
     )

@@ -45,6 +45,7 @@ def test_a_job_is_created_with_every_parameter(client, dataset, recording):
         "motion_threshold": 0.02,
         "object_class_ids": [1],
         "depth_method": "sgbm",
+        "flip_agreement": True,
         "image_format": "jpeg",
         "write_point_clouds": False,
     }
