@@ -28,6 +28,12 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --no-deps 'trackeval>=1.0'
 	@$(BIN)/python -m pip install --quiet --editable '.[deeplab]' || echo "  (no build of the DeepLab runtime for this Python: its tests will be skipped)"
 	@$(BIN)/python -m pip install --quiet --editable '.[onnx]' || echo "  (no build of ONNX Runtime for this Python: its tests will be skipped)"
+	@$(BIN)/python -m pip install --quiet --editable '.[sam]' || echo "  (no torch for this Python: the tests of SAM 2 and SAM 3 will be skipped)"
+	@$(BIN)/python -m pip install --quiet --editable '.[openvino]' || echo "  (no build of OpenVINO for this Python: its tests will be skipped)"
+	@# Meta's own package asks for torchvision, which we do without, and for a compiler of CUDA, which it can do without.
+	@$(BIN)/python -m pip install --quiet setuptools wheel hydra-core iopath && \
+	  SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 'sam2==1.1.0' || \
+	  echo "  (Meta's sam2 cannot be installed here: its tests will be skipped)"
 	@touch $@ $(VENV)/installed
 
 # Datumaro pins older releases of libraries the engine uses: it reads our exports from an environment of its own.

@@ -52,6 +52,12 @@ def test_training_is_ours_even_where_sam2_installs_another():
     assert not {path.stem for path in (ROOT / "training").iterdir()} & reserved
 
 
+def test_training_is_ours_in_the_tests_too():
+    import training
+
+    assert Path(training.__file__).parent == ROOT / "training"
+
+
 @pytest.mark.parametrize("top", SOURCES)
 def test_every_package_has_an_init_and_no_module_has_a_name_that_says_nothing(top):
     for path in (ROOT / top).rglob("*.py"):

@@ -251,3 +251,18 @@ def test_a_prompt_beyond_the_video_is_refused_and_none_is_no_work(sam, film):
     with pytest.raises(ValueError, match="names frame 7, but there are 3"):
         list(sam.propagate(film(3), {(7, 1): Prompt(box_xyxy=np.array([0.0, 0, 5, 5]))}))
     assert list(sam.propagate(film(3), {})) == []
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_all_three_powers_say_nearly_what_a_cpu_says(hub_folder, torch, sam, truck, film, monkeypatch):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA here")
+    monkeypatch.setenv("FOVEA_DEVICE", "cuda")
+    gpu = Sam2((CRATE,), (hub_folder,), selection=FEW)
+    assert gpu.description == "sam2.1-tiny, transformers on cuda, bfloat16"
+    assert gpu.segment([View(truck)])[0]
+    click = Prompt(points_xy=np.array([[150.0, 100.0], [9, 9]]), point_labels=np.array([1, 0]))
+    ours, theirs = (each.predict(each.embed(truck), click)[0].logits > 0 for each in (gpu, sam))
+    assert np.mean(ours == theirs) > 0.9
+    prompts = {(0, 1): prompt_at(film(3), 0)}
+    assert [sorted(step.logits) for step in gpu.propagate(film(3), prompts)] == [[1]] * 3
