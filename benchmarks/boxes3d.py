@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from pipeline.geometry.box_fit import Box3D, fit_box
 from pipeline.geometry.boxes3d import iou_3d, level_rotation
 from pipeline.geometry.kitti import KittiCalibration, KittiObject, read_labels, read_velodyne
+from pipeline.geometry.own_pixels import without_rim
 from pipeline.geometry.plane import Plane, fit_ground_plane
 from pipeline.geometry.pointcloud import back_project
 from pipeline.simulation.recording import CLASSES, FPS, _Camera
 from pipeline.simulation.render import Stage
-from pipeline.stages.reconstruction import without_rim
 from pipeline.stereo.matching import SemiGlobalMatcher, disparity_to_depth
 
 MIN_LIDAR_POINTS = 30

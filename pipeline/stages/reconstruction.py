@@ -17,6 +17,7 @@ from pipeline.geometry.box_fit import Box3D, fit_box
 from pipeline.geometry.boxes3d import alpha_of
 from pipeline.geometry.ego_motion import camera_motion
 from pipeline.geometry.kitti import UNKNOWN_OCCLUSION, format_labels
+from pipeline.geometry.own_pixels import cut_sides, own_pixels
 from pipeline.geometry.plane import Plane, fit_ground_plane
 from pipeline.geometry.pointcloud import back_project
 from pipeline.segmentation.rle import decode
@@ -28,22 +29,25 @@ from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.atomic import write_text
 from pipeline.storage.journal import Commit, read_journal
 from pipeline.storage.records import BoxRecord, DetectionRecord, FrameRecord
-from pipeline.storage.sequence import SequenceFileError, load_depth, load_image, read_camera, read_frames
+from pipeline.storage.sequence import (
+    SequenceFileError,
+    load_confidence,
+    load_depth,
+    load_image,
+    read_camera,
+    read_frames,
+)
 
 Mask = NDArray[np.bool_]
 Depth = NDArray[np.float32]
 Size = tuple[float, float, float]
 
 _GROUND_STRIDE: Final = 4
+_GROUND_TRUSTED: Final = 0.5
+"""Least confidence of its pixels."""
 _GROUND_NOISE_PX: Final = 0.5
 _SURFACE_NOISE_PX: Final = 0.2
 """Of a disparity: the outliers a ground plane must bear, and the standard deviation on one surface."""
-_RIM_SHARE: Final = 0.008
-"""Of the mask's diagonal: the rim is where depth of the background leaks in."""
-_IN_FRONT_M: Final = 0.3
-_BESIDE_PX: Final = (4, 8, 14, 20)
-_HIDDEN_SHARE: Final = 0.3
-"""How far beside a mask something nearer is looked for, and along which share of its height it must be found."""
 _FAILURES: Final = (cv2.error, ArithmeticError, ValueError, IndexError)
 """What the numbers of one frame may make a fit die of (a singular matrix is a ValueError): the others go on."""
 
@@ -110,6 +114,16 @@ def _inputs(context: StageContext, cursor: int) -> Generator[_Input, None, None]
         before = frame, detections
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What is known of a frame. down: of gravity, in camera axes."""
+
+    frame: FrameRecord
+    depth: Depth | None
+    down: NDArray[np.float64] | None
+    ground: Plane | None
+
+
 class _Worker:
     def __init__(self, stage: Reconstruction, context: StageContext, camera: RectifiedCamera) -> None:
         self._stage, self._layout, self._camera = stage, context.layout, camera
@@ -127,22 +141,21 @@ class _Worker:
         except SequenceFileError as problem:
             depth, error = None, str(problem)
         down = None if frame.gravity is None else np.array(frame.gravity, dtype=np.float64)
+        confidence = self._confidence(frame, depth)
         ground = None
         try:
-            ground = self._ground(depth, down) if detections else None
+            ground = self._ground(depth, confidence, down) if detections else None
         except _FAILURES as problem:
             error = f"Frame {frame.number}: the ground could not be fitted: {problem}."
+        view = _View(frame, depth, down, ground)
         facts: dict[str, Any] = {}
         if ground is not None:
             facts["ground"] = [round(float(value), 6) for value in (*ground.normal, ground.offset)]
         motion = self._motion(item)
         if motion is not None:
             facts["motion"] = motion
-        boxes, labels = [], []
-        for detection in detections:
-            box = self._box(detection, frame, depth, down, ground)
-            boxes.append(box)
-            labels.append(kitti_label(detection, box))
+        boxes = self._boxes(view, confidence, detections)
+        labels = [kitti_label(detection, box) for detection, box in zip(detections, boxes, strict=True)]
         write_text(self._layout.label(frame.number), format_labels(labels))
         return Commit(
             cursor=frame.number + 1,
@@ -178,45 +191,56 @@ class _Worker:
         turn = np.asarray(cv2.Rodrigues(motion.rotation)[0]).ravel()
         return [round(float(value), 7) for value in (*turn, *motion.translation)]
 
-    def _ground(self, depth: Depth | None, down: NDArray[np.float64] | None) -> Plane | None:
+    def _confidence(self, frame: FrameRecord, depth: Depth | None) -> NDArray[np.float32] | None:
+        try:
+            confidence = None if depth is None else load_confidence(self._layout, frame.number)
+        except SequenceFileError:
+            return None
+        return confidence if depth is not None and confidence is not None and confidence.shape == depth.shape else None
+
+    def _ground(
+        self, depth: Depth | None, confidence: NDArray[np.float32] | None, down: NDArray[np.float64] | None
+    ) -> Plane | None:
         if depth is None or not self._camera.metric:
             return None
-        points = back_project(depth, self._camera, stride=_GROUND_STRIDE)
+        trusted = None if confidence is None else confidence >= _GROUND_TRUSTED
+        points = back_project(depth, self._camera, trusted, stride=_GROUND_STRIDE)
         return fit_ground_plane(points, down, inverse_depth_noise=_GROUND_NOISE_PX * self._per_pixel)
 
-    def _box(
-        self,
-        detection: DetectionRecord,
-        frame: FrameRecord,
-        depth: Depth | None,
-        down: NDArray[np.float64] | None,
-        ground: Plane | None,
-    ) -> BoxRecord:
+    def _boxes(
+        self, view: _View, confidence: NDArray[np.float32] | None, detections: list[DetectionRecord]
+    ) -> list[BoxRecord]:
         if not self._camera.metric:
-            return _without(detection, "The camera is not calibrated: there are no metres.")
-        if depth is None:
-            return _without(detection, "The frame has no depth.")
+            return [_without(each, "The camera is not calibrated: there are no metres.") for each in detections]
+        if view.depth is None:
+            return [_without(each, "The frame has no depth.") for each in detections]
+        shape = view.depth.shape
+        masks = [mask if (mask := decode(each.rle)).shape == shape else None for each in detections]
+        fitting = [mask for mask in masks if mask is not None]
+        own = iter(own_pixels(fitting, view.depth, confidence))
+        return [
+            _without(each, "The mask does not have the size of the image.")
+            if mask is None
+            else self._box(each, view, view.depth, mask, *next(own))
+            for each, mask in zip(detections, masks, strict=True)
+        ]
+
+    def _box(
+        self, detection: DetectionRecord, view: _View, depth: Depth, mask: Mask, own: Mask, radius: int
+    ) -> BoxRecord:
         try:
-            return self._fitted(detection, frame, depth, down, ground)
+            return self._fitted(detection, view, depth, mask, own, radius)
         except _FAILURES as problem:
             return _without(detection, f"The box could not be fitted: {problem}.")
 
     def _fitted(
-        self,
-        detection: DetectionRecord,
-        frame: FrameRecord,
-        depth: Depth,
-        down: NDArray[np.float64] | None,
-        ground: Plane | None,
+        self, detection: DetectionRecord, view: _View, depth: Depth, mask: Mask, own: Mask, radius: int
     ) -> BoxRecord:
-        mask = decode(detection.rle)
-        if mask.shape != depth.shape:
-            return _without(detection, "The mask does not have the size of the image.")
-        inner, radius = without_rim(mask)
-        points = back_project(depth, self._camera, inner)
+        points = back_project(depth, self._camera, own)
         if len(points) < self._stage.min_points:
             return _without(detection, "Too few pixels of the mask have a depth.", len(points))
         # The ground is steadier than the IMU's gravity, into which every step of whoever carries the camera goes.
+        ground, down = view.ground, view.down
         up = ground.normal if ground is not None else np.array([0.0, -1.0, 0.0]) if down is None else -down
         size, noise = self._sizes.get(detection.class_id), _SURFACE_NOISE_PX * self._per_pixel
         cut, rim = cut_sides(mask, depth), radius / self._camera.fx
@@ -225,7 +249,7 @@ class _Worker:
             return _without(detection, "Too few points remain once the background is taken away.", len(points))
         if not np.isfinite(box.row).all():
             return _without(detection, "The box could not be fitted: it is not finite.", len(points))
-        return self._record(detection, frame, box, mask, depth)
+        return self._record(detection, view.frame, box, mask, depth)
 
     def _record(
         self,
@@ -260,41 +284,3 @@ def _without(detection: DetectionRecord, reason: str, points: int = 0) -> BoxRec
         score=detection.confidence,
         reason=reason,
     )
-
-
-def without_rim(mask: Mask) -> tuple[Mask, int]:
-    """The mask without its outermost pixels, and how many of them; as it is, and 0, if too little would remain."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return mask, 0
-    window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    inner = np.pad(mask[window].astype(np.uint8), 1)
-    radius = max(1, round(_RIM_SHARE * float(np.hypot(*inner.shape))))
-    inner = np.asarray(cv2.erode(inner, np.ones((2 * radius + 1,) * 2, np.uint8)), np.uint8)[1:-1, 1:-1]
-    if inner.sum() < 0.4 * mask[window].sum():
-        return mask, 0
-    result = np.zeros_like(mask)
-    result[window] = inner > 0
-    return result, radius
-
-
-def cut_sides(mask: Mask, depth: Depth) -> tuple[bool, bool]:
-    """Whether an object may go on out of sight to the left, and to the right.
-
-    That is where the mask ends at the image border or at something nearer along a good part of its height. Beside what
-    is near the matcher has no answer for some pixels, so the first known depth counts.
-    """
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not rows.size:
-        return False, False
-    first, last = mask.argmax(axis=1)[rows], mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
-    own = float(np.nanmedian(depth[mask])) if np.isfinite(depth[mask]).any() else np.inf
-    shares = []
-    for ends, step, border in ((first, -1, 0), (last, 1, mask.shape[1] - 1)):
-        beside = np.full(rows.size, np.nan)
-        for pixels in _BESIDE_PX:
-            columns = np.clip(ends + step * pixels, 0, mask.shape[1] - 1)
-            beside = np.where(np.isnan(beside), depth[rows, columns], beside)
-        cut = (np.abs(ends - border) <= 2) | (beside < own - _IN_FRONT_M - 0.006 * own**2)
-        shares.append(float(np.mean(cut)))
-    return shares[0] > _HIDDEN_SHARE, shares[1] > _HIDDEN_SHARE

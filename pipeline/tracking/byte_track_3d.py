@@ -23,8 +23,10 @@ class ByteTracker3D(ByteTracker):
 
     gate_metres: least distance on the ground at which two boxes have nothing in common; the gate is this or the
     track's horizontal diagonal, whichever is more, widened by three standard deviations of its place up to
-    `gate_widening` metres more. Similarity falls from 1 to 0 on the way there. forget_depth: frames without depth after
-    which a track's place in space counts as unknown.
+    `gate_widening` metres more. Similarity falls to 0 on the way there, from 1, or from less where the gate is widened:
+    one who might be anywhere has less of a claim than one who is known to be near. image_share: how much of it is the
+    overlap in the image, of those within the gate. forget_depth: frames without depth after which a track's place in
+    space counts as unknown.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class ByteTracker3D(ByteTracker):
         buffer: int = 30,
         *,
         gate_metres: float = 1.0,
-        gate_widening: float = 2.0,
+        gate_widening: float = 4.0,
+        image_share: float = 0.5,
         forget_depth: int = 10,
         **thresholds: Any,
     ) -> None:
         super().__init__(track_threshold, match_threshold, buffer, **thresholds)
         self.gate_metres, self.gate_widening, self.forget_depth = gate_metres, gate_widening, forget_depth
+        self.image_share = image_share
         self._cuboid_noise = _SeenFrom()
         self._space: Array = np.zeros((5, 0, len(CUBOID)))
         self._placed: Ids = np.zeros(0, np.int64)  # frame of the latest depth, 0: no place in space
@@ -82,7 +86,8 @@ class ByteTracker3D(ByteTracker):
         near = self._nearness(seen.cuboids[:, [0, 2]])
         if seen.class_ids is not None and self.class_mismatch_factor < 1:
             near[np.array(self._classes)[:, None] != seen.class_ids] *= self.class_mismatch_factor
-        return np.where(self._is_placed()[:, None] & known, near, similarity)
+        both = (1 - self.image_share) * near + self.image_share * similarity * (near > 0)
+        return np.where(self._is_placed()[:, None] & known, both, similarity)
 
     def _overlap(self, others: list[int]) -> Array:
         placed = self._is_placed()
@@ -95,13 +100,13 @@ class ByteTracker3D(ByteTracker):
         return placed
 
     def _nearness(self, ground: Array) -> Array:
-        """Of all tracks with places (m, 2) on the ground: (n, m), 1 at the same place, 0 from the gate on."""
+        """Of all tracks with places (m, 2) on the ground: (n, m), greatest at the same place, 0 from the gate on."""
         position = self._space[kalman.POSITION]
         distance = np.hypot(position[:, 0, None] - ground[:, 0], position[:, 2, None] - ground[:, 1])
-        diagonal = np.hypot(position[:, 4], position[:, 5])
+        narrow = np.maximum(np.hypot(position[:, 4], position[:, 5]), self.gate_metres)
         spread = 3 * np.sqrt(np.maximum(self._space[kalman.PP, :, 0], self._space[kalman.PP, :, 2]))
-        gate = np.maximum(diagonal, self.gate_metres) + np.minimum(spread, self.gate_widening)
-        return np.asarray(np.maximum(1 - distance / gate[:, None], 0))
+        gate = narrow + np.minimum(spread, self.gate_widening)
+        return np.asarray(np.maximum(1 - distance / gate[:, None], 0) * np.sqrt(narrow / gate)[:, None])
 
     def _correct(self, rows: list[int], columns: list[int], seen: Seen) -> None:
         super()._correct(rows, columns, seen)

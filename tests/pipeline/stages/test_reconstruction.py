@@ -9,11 +9,12 @@ from pycocotools import mask as coco_mask
 from pipeline.geometry.box_fit import fit_box
 from pipeline.geometry.boxes3d import iou_3d, level_rotation
 from pipeline.geometry.kitti import read_labels
+from pipeline.geometry.own_pixels import cut_sides
 from pipeline.geometry.plane import fit_ground_plane
 from pipeline.segmentation.base import ClassSpec
 from pipeline.segmentation.rle import bbox_xywh
 from pipeline.stages.base import StageContext
-from pipeline.stages.reconstruction import Reconstruction, cut_sides
+from pipeline.stages.reconstruction import Reconstruction
 from pipeline.stages.run import journal_path, run_stage
 from pipeline.stereo.camera import RectifiedCamera
 from pipeline.storage.atomic import write_json, write_npy
