@@ -267,11 +267,9 @@ def _pieces(
     """The instances in what is likely of one class (H, W), each with the connected part that it was cut from."""
     found = []
     for whole in parts(likely, least):
-        if depth is not None and focal is not None:
-            pieces = by_depth(whole, depth, focal, least)
-        else:
-            pieces = by_concavity(whole, least) if convex else by_shape(whole, least)
-        found += [(piece, whole) for piece in pieces]
+        apart = [whole] if depth is None or focal is None else by_depth(whole, depth, focal, least)
+        for each in apart:
+            found += [(piece, whole) for piece in (by_concavity(each, least) if convex else by_shape(each, least))]
     return found
 
 

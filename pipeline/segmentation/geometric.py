@@ -28,6 +28,8 @@ Mask = NDArray[np.bool_]
 
 _MAX_WIDTH: Final = 800
 """Wider images are worked on at 1/n size, outlines included."""
+_FARTHEST: Final = 1000.0
+"""Metres: no stereo rig measures farther."""
 _FILL: Final = (0.10, 0.35)
 _FREE: Final = (0.55, 0.85)
 _VISIBLE: Final = (0.0, 0.5)
@@ -43,7 +45,9 @@ _SMALL: Final = 2.0
 """Times min_pixels: what is much smaller finds little support."""
 _BEHIND: Final = -2.0
 _GROUND: Final = -2.0
-"""Log-odds of a pixel being part of an object behind whose far side, or on the ground, the matcher puts it."""
+_WITHIN: Final = 0.5
+"""Log-odds of a pixel being part of an object behind whose far side, on the ground, or within which the matcher puts
+it; the last says little, because near an outline it puts what is behind there too."""
 _AS_WELL: Final = 0.35
 """How much less likely one thing may be than each of two that touch each other, and still be what both are parts of."""
 
@@ -102,7 +106,7 @@ class Geometric:
         if step > 1:
             image = np.asarray(cv2.resize(image, depth.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         matrix = view.camera_matrix / np.array([[step], [step], [1]])
-        valid = np.isfinite(depth) & (depth > 0.2)
+        valid = (depth > 0.2) & (depth < _FARTHEST)
         placed = self._place(depth, valid, matrix, view.gravity)
         if placed is None:
             return []
@@ -122,7 +126,9 @@ class Geometric:
             if (scores := self._scored(piece, taken == number, x, z, height, depth, low)) is not None
         }
         taken[~np.isin(taken, list(scored))] = 0
-        odds = contested([self._odds(each, taken, image, depth, height, x, z, pieces[each - 1]) for each in scored])
+        odds = contested(
+            [self._odds(each, taken, standing, image, depth, height, x, z, pieces[each - 1]) for each in scored]
+        )
         found = [
             replace(instance, objectness=support)
             for each, (scores, support, class_id) in zip(odds, scored.values(), strict=True)
@@ -295,6 +301,7 @@ class Geometric:
         self,
         number: int,
         taken: NDArray[np.int32],
+        standing: Mask,
         image: NDArray[np.uint8],
         depth: Floats,
         height: Floats,
@@ -314,7 +321,10 @@ class Geometric:
         feet = (height[window] > np.maximum(0.035, 0.008 * depth[window])) & (height[window] < self.clearance + 0.25)
         feet &= (z[window] > piece.z[0] - margin) & (z[window] < piece.z[1] + margin)
         feet &= (x[window] > piece.x[0] - 0.08) & (x[window] < piece.x[1] + 0.08)
-        body = (mine | (feet & ~others)).astype(np.uint8)
+        # Splinters too small to be pieces: a head of which the matcher is not sure.
+        loose = standing[window] & (z[window] > piece.z[0] - 3 * margin) & (z[window] < piece.z[1] + 3 * margin)
+        loose &= (x[window] > piece.x[0] - 0.15) & (x[window] < piece.x[1] + 0.15) & ~others
+        body = (mine | loose | (feet & ~others)).astype(np.uint8)
         body = cv2.morphologyEx(body, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
         body = cv2.morphologyEx(body, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
         outlines, _ = cv2.findContours(body, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -323,6 +333,7 @@ class Geometric:
         known = np.isfinite(depth[window])
         ground = known & (np.abs(height[window]) < 0.03 + 0.004 * depth[window])
         evidence = np.float32(_BEHIND) * (depth[window] > piece.z[1] + 3 * margin) + np.float32(_GROUND) * ground
+        evidence += np.float32(_WITHIN) * (mine | loose)
         odds = np.full(depth.shape, -SURE, np.float32)
         odds[window] = refined(image[window], (body > 0) & ~others, evidence, known)
         return odds
