@@ -8,8 +8,8 @@ from django.conf import settings
 
 from labeling.jobs import segmenters
 
-SEGMENTER_OF = {"sam2": "sam2", "sam2.1": "sam2", "edgetam": "sam2", "sam3": "sam3", "deeplab": "deeplab"}
-"""The segmenter that a family of checkpoints serves."""
+SEGMENTER_OF = {"sam2": "sam2", "sam2.1": "sam2", "sam3": "sam3", "deeplab": "deeplab"}
+"""The segmenter that a family of checkpoints serves; of the others none runs in this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def _model_file(name: str, weights: Any) -> ModelFile:
         "name": name,
         "family": known.family,
         "size": known.size,
-        "segmenter": SEGMENTER_OF.get(known.family, known.family),
+        "segmenter": SEGMENTER_OF.get(known.family, ""),
         "licence": known.licence,
         "megabytes": known.megabytes,
         "gated": known.gated,

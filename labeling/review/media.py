@@ -80,6 +80,11 @@ def depth_scale(frame: Frame) -> dict[str, float]:
     return scale
 
 
+def left_image(frame: Frame) -> Path:
+    """Where the rectified left image lies."""
+    return _layout(frame).image_left(frame.number, frame.image_extension)
+
+
 def _respond(request: HttpRequest, frame: Frame, path: Path, content_type: str) -> HttpResponseBase:
     immutable = request.GET.get("v") == media_revision(frame)
     return ranged_response(request, path, content_type, immutable=immutable)

@@ -1,10 +1,11 @@
-"""What people decide about detections: a class confirmed or changed, and that taken back."""
+"""What people decide about detections: a class confirmed or changed, an object added, and that taken back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from accounts.models import User
@@ -13,7 +14,7 @@ from core.errors import ApplicationError, ConflictError, FieldError, NotFoundErr
 from core.models import WorkStatus
 from core.versioning import save_versioned
 from labeling.datasets.models import LabelClass
-from labeling.jobs.models import Detection, ProcessingJob
+from labeling.jobs.models import Detection, DetectionMask, Frame, ProcessingJob
 from labeling.review.selectors import label_classes
 
 ENDED: Final = (WorkStatus.COMPLETED, WorkStatus.CANCELLED, WorkStatus.FAILED)
@@ -88,6 +89,87 @@ def judge_detections(
     Detection.objects.bulk_update(changed.values(), columns, batch_size=100)
     record_all(user, "detection.judged", audited, dataset_id=job.dataset_id)
     return outcomes
+
+
+@transaction.atomic
+def add_detection(
+    *,
+    user: User,
+    frame: Frame,
+    class_number: int,
+    mask: dict[str, Any],
+    segmenter: str = "",
+    quality: float | None = None,
+) -> Detection:
+    """A new object of `frame`, confirmed by `user`. mask: {"left", "top", "size": [height, width], "counts"} as the API
+    shows them; segmenter and quality: of the proposal it was.
+
+    Raises FieldError for an unknown class or a mask that is none, ConflictError while the job runs.
+    """
+    _hold(frame.job)
+    label_class = _classes_of(frame.job).get(class_number)
+    if label_class is None:
+        raise FieldError("class_id", f"There is no class {class_number} in the dataset.")
+    cropped, area = _checked_mask(frame, mask)
+    others = Detection.objects.filter(frame=frame, camera=Detection.Camera.LEFT)
+    last = others.aggregate(last=Max("instance"))["last"]
+    detection = Detection.objects.create(
+        job=frame.job,
+        frame=frame,
+        instance=0 if last is None else last + 1,
+        label_class=label_class,
+        confidence=1.0,
+        x=cropped["left"],
+        y=cropped["top"],
+        width=cropped["width"],
+        height=cropped["height"],
+        area=area,
+        quality=quality,
+        source=Detection.Source.HUMAN,
+        prompted_segmenter=segmenter or "hand",
+        confirmed_by=user,
+        confirmed_at=timezone.now(),
+    )
+    DetectionMask.objects.create(detection=detection, **cropped)
+    record(user, "detection.added", detection, after={**_told(detection), "area": area, "segmenter": segmenter})
+    return detection
+
+
+@transaction.atomic
+def remove_detection(*, user: User, detection: Detection, expected_version: int | None = None) -> None:
+    """Take back an object that a person added. What a job found is left out by filters, never deleted.
+
+    Raises ConflictError for those, StaleError if someone else was faster.
+    """
+    _hold(detection.job)
+    if not detection.prompted_segmenter:
+        raise ConflictError("The job found this one: it can be corrected, or left out of an export, but not deleted.")
+    save_versioned(detection, expected_version, source=detection.source)
+    record(user, "detection.removed", detection, before=_told(detection))
+    detection.delete()
+
+
+def _checked_mask(frame: Frame, mask: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The columns of DetectionMask for the mask, and its pixels. Raises FieldError."""
+    import numpy as np  # only who draws needs it
+
+    from labeling.jobs.ingest import cropped_mask
+    from pipeline.errors import PipelineError
+    from pipeline.segmentation import rle
+
+    (height, width), left, top = mask["size"], mask["left"], mask["top"]
+    if left + width > frame.width or top + height > frame.height:
+        raise FieldError("mask", f"It does not lie within the frame of {frame.width} × {frame.height} pixels.")
+    try:
+        part = rle.decode({"size": [height, width], "counts": mask["counts"]})
+    except PipelineError as error:
+        raise FieldError("mask", "counts is not COCO's run-length encoding of that size.") from error
+    whole = np.zeros((frame.height, frame.width), dtype=bool)
+    whole[top : top + height, left : left + width] = part
+    cropped = cropped_mask(rle.encode(whole))
+    if cropped is None:
+        raise FieldError("mask", "It is empty.")
+    return cropped, int(np.count_nonzero(part))
 
 
 def _hold(job: ProcessingJob) -> None:

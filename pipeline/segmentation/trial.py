@@ -1,6 +1,6 @@
 """One frame through a segmenter, in a process of its own: what loads badly takes nobody along.
 
-    python -m pipeline.segmentation.trial deeplab /data/models
+    python -m pipeline.segmentation.trial sam2 tiny /data/models
 
 prints one line of JSON: {"load_s": seconds until it was ready, "frame_s": seconds for a picture of 640 × 480 after a
 first one that is not counted} or {"error": a sentence}.
@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.segmentation import registry, sam_status
+from pipeline.segmentation import registry
 from pipeline.segmentation.base import ClassSpec, View
 
 _SHAPE: Final = (480, 640)
@@ -34,9 +34,9 @@ class Trial:
     error: str = ""
 
 
-def attempt(segmenter: str, models_folders: Sequence[Path], timeout_s: float = 600) -> Trial:
-    """Load `segmenter` in a new process and give it a picture."""
-    command = [sys.executable, "-m", __name__, segmenter, *map(str, models_folders)]
+def attempt(segmenter: str, models_folders: Sequence[Path], variant: str = "tiny", timeout_s: float = 600) -> Trial:
+    """Load `segmenter` (of that size, where it has several) in a new process and give it a picture."""
+    command = [sys.executable, "-m", __name__, segmenter, variant, *map(str, models_folders)]
     root = Path(__file__).resolve().parents[2]
     try:
         ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -49,10 +49,9 @@ def attempt(segmenter: str, models_folders: Sequence[Path], timeout_s: float = 6
         return Trial(error=f"The process that loaded it ended with {ended.returncode}. {last}".strip())
 
 
-def _run(segmenter: str, models_folders: Sequence[Path]) -> Trial:
+def _run(segmenter: str, variant: str, models_folders: Sequence[Path]) -> Trial:
     started = time.perf_counter()
-    sizes = sam_status.sizes_here(segmenter, models_folders) if segmenter in registry.SIZED else []
-    loaded = registry.load(segmenter, _CLASSES, models_folders, *sizes[:1])
+    loaded = registry.load(segmenter, _CLASSES, models_folders, variant)
     load_s = time.perf_counter() - started
     view = _view()
     loaded.segment([view])
@@ -75,9 +74,9 @@ def _view() -> View:
 
 
 def main(arguments: Sequence[str]) -> int:
-    name, *folders = arguments
+    name, variant, *folders = arguments
     try:
-        trial = _run(name, [Path(each) for each in folders])
+        trial = _run(name, variant, [Path(each) for each in folders])
     except (PipelineError, OSError, ImportError, RuntimeError, ValueError, MemoryError) as error:
         trial = Trial(error=str(error) or type(error).__name__)
     print(json.dumps({"load_s": trial.load_s, "frame_s": trial.frame_s, "error": trial.error}))  # noqa: T201

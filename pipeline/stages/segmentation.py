@@ -24,7 +24,7 @@ import numpy as np
 from pipeline.classification.features import segmenter_kind
 from pipeline.classification.naming import Namer
 from pipeline.errors import PipelineError
-from pipeline.segmentation import registry, rle, uncertainty
+from pipeline.segmentation import registry, rle, uncertainty, warm
 from pipeline.segmentation.agreement import mirrored, with_agreement
 from pipeline.segmentation.base import Instance, Segmenter, View
 from pipeline.segmentation.views import load_view
@@ -79,7 +79,7 @@ class Segmentation:
     def run(self, context: StageContext, cursor: int, state: dict[str, Any]) -> Iterator[Commit]:
         camera = read_camera(context.layout)
         backend = self._backend(context, camera)
-        segmenter = registry.load(backend, context.classes, context.models_folders, self.sam3_variant)
+        segmenter = warm.segmenter(backend, context.classes, context.models_folders, self.sam3_variant)
         kind = segmenter_kind(segmenter.name, getattr(segmenter, "sha256", ""))
         namer = None
         if context.class_head is not None:

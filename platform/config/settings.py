@@ -40,6 +40,7 @@ def _paths(variable: str, default: str = "") -> list[Path]:
 DATA_ROOTS = _paths("FOVEA_DATA_ROOTS", str(HOME / "recordings"))
 MODELS_FOLDERS = _paths("FOVEA_MODELS_DIR", str(HOME / "models"))
 CALIBRATION_FOLDERS = _paths("FOVEA_CALIBRATION_DIR")
+MODELS_IDLE_SECONDS = env.int("FOVEA_MODELS_IDLE_SECONDS", default=600)
 
 DEBUG = env.bool("DEBUG", default=False)
 
@@ -222,6 +223,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("FOVEA_THROTTLE_USER", default="6000/min"),
+        "masks": env.str("FOVEA_THROTTLE_MASKS", default="240/min"),
         "anon": env.str("FOVEA_THROTTLE_ANONYMOUS", default="60/min"),
     },
     "EXCEPTION_HANDLER": "core.api.errors.problem_handler",

@@ -3,11 +3,15 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
+from pipeline.segmentation.model_client import ask
 from tests.core.running import ROOT, Fovea
 
 pytestmark = pytest.mark.slow
@@ -90,3 +94,24 @@ def test_started_again_it_stops_cleanly_and_soon(fovea):
     fovea.up()
     assert fovea.stop() < 8
     assert fovea.processes() == {}
+
+
+def test_models_are_served_from_the_first_click_on_and_again_after_a_kill(fovea):
+    pytest.importorskip("pipeline.segmentation.classical")
+    address = fovea.home / "run" / f"models-{socket.gethostname()}.sock"
+    fovea.wait(lambda: fovea.pids("worker") and address.exists(), 20)
+    assert stat.S_IMODE(address.stat().st_mode) == 0o600
+    assert fovea.pids("model_server") == []  # nobody asked yet
+    image = fovea.home / "media" / "jobs" / "000000.png"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((120, 160, 3), 90, np.uint8)
+    cv2.circle(pixels, (80, 60), 30, (30, 30, 200), -1)
+    cv2.imwrite(str(image), pixels)
+    request = {"image": str(image), "box": [45, 25, 70, 70]}
+    assert ask(address, request)["embedded"] is True
+    assert ask(address, request)["embedded"] is False  # the same process, with what it saw
+    [server] = fovea.pids("model_server")
+    os.kill(server, signal.SIGKILL)
+    assert ask(address, request)["masks"]
+    [again] = fovea.pids("model_server")
+    assert again != server

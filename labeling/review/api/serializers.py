@@ -9,6 +9,9 @@ from labeling.jobs.models import Detection, Frame
 from labeling.review import selectors
 from labeling.review.filters import MAX_EXCLUSIONS
 from labeling.review.services import MAX_CONFIRMED
+from pipeline.stages.plan import SAM_VARIANTS
+
+MOST_POINTS = 100
 
 
 class AnnotationFilterSerializer(serializers.Serializer[Any]):
@@ -188,3 +191,70 @@ class ConfirmationResultSerializer(serializers.Serializer[Any]):
 class BulkConfirmedSerializer(serializers.Serializer[Any]):
     results = ConfirmationResultSerializer(many=True, help_text="In the order of the request")
     confirmed = serializers.IntegerField(help_text="How many were done")
+
+
+class PromptSerializer(serializers.Serializer[Any]):
+    """What a person points at in the left image, in pixels: points, a box, or both."""
+
+    points = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField(min_value=0), min_length=2, max_length=2),
+        default=list,
+        max_length=MOST_POINTS,
+        help_text="[x, y] each",
+    )
+    labels = serializers.ListField(
+        child=serializers.IntegerField(min_value=0, max_value=1),
+        required=False,
+        max_length=MOST_POINTS,
+        help_text="1 on the object, 0 beside it; one for each point. Default: all on it",
+    )
+    box = serializers.ListField(
+        child=serializers.FloatField(min_value=0),
+        min_length=4,
+        max_length=4,
+        default=None,
+        allow_null=True,
+        help_text="[x, y, width, height]",
+    )
+    segmenter = serializers.CharField(max_length=40, default="auto", help_text="auto takes the best one here")
+    variant = serializers.ChoiceField(choices=SAM_VARIANTS, default="tiny", help_text="Size, of those with several")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        labels = attrs.setdefault("labels", [1] * len(attrs["points"]))
+        if len(labels) != len(attrs["points"]):
+            raise serializers.ValidationError({"labels": ["There must be one for each point."]})
+        if not attrs["points"] and attrs["box"] is None:
+            raise serializers.ValidationError({"points": ["Point at something: give points, a box, or both."]})
+        if attrs["box"] is not None and min(attrs["box"][2:]) < 1:
+            raise serializers.ValidationError({"box": ["It must be at least a pixel wide and high."]})
+        return attrs
+
+
+class ProposalSerializer(serializers.Serializer[Any]):
+    mask = MaskSerializer()
+    bbox = serializers.ListField(child=serializers.FloatField(), help_text="[x, y, width, height]")
+    area = serializers.IntegerField()
+    quality = serializers.FloatField(help_text="Expected IoU with the object that is meant")
+
+
+class ProposalsSerializer(serializers.Serializer[Any]):
+    segmenter = serializers.CharField(help_text="What drew them")
+    embedded = serializers.BooleanField(help_text="Whether the image had to be looked at anew: the next click is quick")
+    seconds = serializers.ListField(child=serializers.FloatField(), help_text="Loading, looking, deciding")
+    proposals = ProposalSerializer(many=True, help_text="Best first; none where nothing stands out")
+
+
+class MaskInputSerializer(serializers.Serializer[Any]):
+    left = serializers.IntegerField(min_value=0, max_value=2**31 - 1)
+    top = serializers.IntegerField(min_value=0, max_value=2**31 - 1)
+    size = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**16), min_length=2, max_length=2
+    )
+    counts = serializers.CharField(max_length=4 * 1024 * 1024, trim_whitespace=False)
+
+
+class DetectionCreateSerializer(serializers.Serializer[Any]):
+    class_id = serializers.IntegerField(min_value=1, max_value=2**31 - 1, help_text="Number of the label class")
+    mask = MaskInputSerializer()
+    segmenter = serializers.CharField(max_length=40, default="", allow_blank=True, help_text="Of the proposal it was")
+    quality = serializers.FloatField(min_value=0, max_value=1, default=None, allow_null=True)

@@ -9,9 +9,11 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/detections/confirm", detection_views.ConfirmView.as_view(), name="detection-confirm"),
     path(
         "detections/<int:pk>",
-        detection_views.DetectionViewSet.as_view({"get": "retrieve", "patch": "partial_update"}),
+        detection_views.DetectionViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
         name="detection-detail",
     ),
     path("frames/<uuid:frame_id>", views.FrameView.as_view(), name="frame-detail"),
+    path("frames/<uuid:frame_id>/masks", detection_views.MasksView.as_view(), name="frame-masks"),
+    path("frames/<uuid:frame_id>/detections", detection_views.FrameDetectionsView.as_view(), name="frame-detections"),
     path("frames/<uuid:frame_id>/<str:kind>", views.FrameMediaView.as_view(), name="frame-media"),
 ]

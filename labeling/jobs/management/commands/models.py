@@ -152,7 +152,10 @@ def _checked(item: ModelFile) -> dict[str, Any]:
     facts = {"name": item.name, "path": item.path, "sha256": item.sha256}
     if item.problem:
         return {**facts, "ok": False, "error": item.problem, "load_s": 0.0, "frame_s": 0.0}
-    trial = attempt(item.segmenter, settings.MODELS_FOLDERS)
+    if not item.segmenter:
+        error = "It is whole, but no segmenter of this version runs it."
+        return {**facts, "ok": False, "error": error, "load_s": 0.0, "frame_s": 0.0}
+    trial = attempt(item.segmenter, settings.MODELS_FOLDERS, item.size)
     return {**facts, "ok": not trial.error, "error": trial.error, "load_s": trial.load_s, "frame_s": trial.frame_s}
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from multiprocessing.connection import wait
 from typing import Any
 
 from django.conf import settings
@@ -14,12 +15,14 @@ from django_q.conf import Conf
 from redis.exceptions import RedisError
 
 from core import housekeeping, work
+from core.model_door import ModelDoor
 from core.processes import die_with_parent
 
 logger = logging.getLogger(__name__)
 CLUSTER_DIED = 70
 SWEEP_SECONDS = 5.0
 CHORES_SECONDS = 600.0
+TURN_SECONDS = 0.05
 
 
 class CrashOnlySentinel(cluster.Sentinel):
@@ -59,15 +62,30 @@ class Command(BaseCommand):
         connections.close_all()  # no connection may be shared with the processes that are forked now
         crew = cluster.Cluster()
         crew.start()
-        tidied = time.monotonic()
-        while crew.sentinel.is_alive():
-            try:
-                work.sweep()
-                if time.monotonic() - tidied > CHORES_SECONDS:
-                    tidied = time.monotonic()
-                    housekeeping.do_chores()
-            except (DatabaseError, OSError, RedisError):
-                logger.exception("The sweep failed; trying again")
-                connections.close_all()
-            crew.sentinel.join(SWEEP_SECONDS)
+        door = ModelDoor()
+        self._tidied, self._swept = time.monotonic(), 0.0
+        try:
+            while crew.sentinel.is_alive():
+                self._do_chores(door)
+                left = max(self._swept + SWEEP_SECONDS - time.monotonic(), 0.0)
+                wait([crew.sentinel.sentinel, *door.waited_at], timeout=left)
+                door.tend()
+                time.sleep(TURN_SECONDS)  # somebody may be knocking while the process behind the door is starting
+        finally:
+            door.close()
         sys.exit(crew.sentinel.exitcode)
+
+    def _do_chores(self, door: ModelDoor) -> None:
+        """What is due of sweeping and tidying. The database, the broker or the disk may be away: then the next time."""
+        if time.monotonic() - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = time.monotonic()
+        try:
+            door.open()
+            work.sweep()
+            if time.monotonic() - self._tidied > CHORES_SECONDS:
+                self._tidied = time.monotonic()
+                housekeeping.do_chores()
+        except (DatabaseError, OSError, RedisError):
+            logger.exception("The sweep failed; trying again")
+            connections.close_all()
