@@ -1,9 +1,20 @@
 """Models of transformers, read from a folder with the hub's files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipeline.errors import SegmenterUnavailableError
+
+_MISFITS: Final = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError)
+"""What building a model from a configuration that is not its own ends in."""
+
+
+def quiet() -> None:
+    """Let transformers say what is an error, and nothing else: what does not fit is said here, in a sentence."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def from_folder(kind: Any, folder: Path, **settings: Any) -> Any:
@@ -13,9 +24,10 @@ def from_folder(kind: Any, folder: Path, **settings: Any) -> Any:
     class's `from_pretrained`.
     """
     import torch
-    from transformers.utils import logging
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
 
-    logging.disable_progress_bar()
+    quiet()
     try:
         model, told = kind.from_pretrained(
             folder,
@@ -25,12 +37,7 @@ def from_folder(kind: Any, folder: Path, **settings: Any) -> Any:
             dtype=torch.float32,
             **settings,
         )
-    except Exception as error:
-        # A configuration that is not one raises errors of huggingface_hub's that have no base of their own.
-        if not isinstance(error, (RuntimeError, ValueError, TypeError, KeyError, OSError)) and "Strict" not in repr(
-            type(error)
-        ):
-            raise
+    except (*_MISFITS, StrictDataclassError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise SegmenterUnavailableError(f"{folder.name}: the weights do not fit its config.json: {reason}") from error
     if missing := sorted(told["missing_keys"]):

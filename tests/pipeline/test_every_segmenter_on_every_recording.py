@@ -1,7 +1,9 @@
 """The matrix: each segmenter on each kind of recording either goes through all stages or says at once why it cannot."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 import av
 import cv2
@@ -124,6 +126,27 @@ def test_a_network_with_random_weights_goes_through_all_stages(
         assert [commit.error for commit, _ in run_stage(stage, context)] == [""] * FRAMES
     assert list(read_detections(context.layout))
     check_outputs(context, metric=metric)
+
+
+@pytest.mark.slow
+def test_sam2_that_was_stopped_goes_on_to_the_same_bytes(recordings, sam_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVEA_SAM_COMPILED", "no")
+    stages = build_stages(PipelineConfig(segmenter="sam2", confidence_threshold=0.1), "sam2")
+    trees = []
+    for name, stop in (("whole", FRAMES), ("stopped", 1)):
+        context = StageContext(
+            SequenceLayout(tmp_path / name), recordings["images"], CLASSES[:1], models_folders=[sam_folder]
+        )
+        for _ in run_stage(stages["extraction"], context):
+            pass
+        with closing(run_stage(stages["segmentation"], context)) as steps:
+            assert len(list(islice(steps, stop))) == stop
+        for _ in run_stage(stages["segmentation"], context):
+            pass
+        folder = context.layout.detections.parent
+        trees.append({str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()})
+    assert len(trees[0]) > FRAMES
+    assert trees[0] == trees[1]
 
 
 def check_outputs(context, *, metric):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from pipeline.errors import SegmenterUnavailableError
-from pipeline.segmentation.hub_folder import from_folder
+from pipeline.segmentation.hub_folder import from_folder, quiet
 from pipeline.segmentation.sam2 import checkpoint
 from pipeline.segmentation.sam2.architecture import Architecture, transformers_config
 from pipeline.segmentation.sam2.network import Decoded, Features, Pointer, Seen, mask_at
@@ -26,6 +26,7 @@ def load(weights: Path, config: Path | None, family: str, architecture: Architec
     """
     from transformers import Sam2VideoModel
 
+    quiet()
     if config is None:
         tensors = checkpoint.renamed(checkpoint.read(weights))
         model = Sam2VideoModel(transformers_config(family, architecture))
