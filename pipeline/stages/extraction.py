@@ -36,8 +36,12 @@ from pipeline.storage.sequence import REGISTRY_VERSION
 
 Image = NDArray[np.uint8]
 
-_PNG_PARAMETERS: Final = (cv2.IMWRITE_PNG_COMPRESSION, 1)
-"""Twice as fast as the default for a few percent of size; lossless all the same."""
+_PAETH: Final = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH) if hasattr(cv2, "IMWRITE_PNG_FILTER") else ()
+_PNG_PARAMETERS: Final = (
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+    *_PAETH,
+)
+"""A third faster than trying every filter with level 1, and a tenth smaller; lossless all the same."""
 _JPEG_PARAMETERS: Final = (cv2.IMWRITE_JPEG_QUALITY, 95)
 _GUESSED_FOCAL: Final = 0.8
 """Focal length over width where nothing is known of the lens: a horizontal field of view of 64°."""

@@ -32,25 +32,24 @@ def confidence_signs(left: Grey, right: Grey, disparity: Disparity, difference: 
     left, right: uint8 (H, W). disparity: float32 (H, W), NaN where unknown; difference: see `left_right_difference`.
     """
     known = np.isfinite(disparity)
-    mask = known.astype(np.uint8)
+    mask, filled = known.view(np.uint8), np.where(known, disparity, np.float32(0))
     signs = np.empty((4, *disparity.shape), np.float32)
     signs[0] = np.where(known, difference, 0)
-    signs[1] = _box_sum(mask, _NEIGHBOURHOOD)
-    signs[1] /= _NEIGHBOURHOOD**2
+    np.multiply(_box_sum(mask, _NEIGHBOURHOOD), np.float32(1 / _NEIGHBOURHOOD**2), out=signs[1])
 
     height, width = disparity.shape
-    columns = np.arange(width, dtype=np.float32)[None, :] - np.nan_to_num(disparity)
+    columns = np.arange(width, dtype=np.float32)[None, :] - filled
     rows = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None], (height, width))
     warped = cv2.remap(right, columns, np.ascontiguousarray(rows), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     apart = _box_sum(np.asarray(cv2.absdiff(left, warped), np.uint8) * mask, _WINDOW)
-    signs[2] = np.log1p(apart / np.maximum(_box_sum(mask, _WINDOW), 1))
+    np.log1p(apart / np.maximum(_box_sum(mask, _WINDOW), np.uint16(1)), out=signs[2])
 
-    fixed = np.rint(np.nan_to_num(disparity) * _LEVELS).astype(np.int16)
+    fixed = (filled * _LEVELS).astype(np.int16)
     window = np.ones((_WINDOW, _WINDOW), np.uint8)
-    highest = cv2.dilate(np.where(known, fixed, np.int16(-32768)), window)
-    lowest = cv2.erode(np.where(known, fixed, np.int16(32767)), window)
-    apart = np.where(known, highest.astype(np.float32) - lowest.astype(np.float32), np.float32(0))
-    signs[3] = np.log1p(apart * np.float32(4 / _LEVELS))
+    highest = np.asarray(cv2.dilate(fixed, window))  # what is unknown is 0 there, and never the highest
+    lowest = np.asarray(cv2.erode(np.where(known, fixed, np.int16(32767)), window))
+    spread = np.where(known, highest - lowest, np.int16(0)).astype(np.float32)
+    np.log1p(spread * np.float32(4 / _LEVELS), out=signs[3])
     return signs
 
 
@@ -68,7 +67,7 @@ def confidence_of(left: Grey, right: Grey, disparity: Disparity, difference: Dis
     return probability
 
 
-def _box_sum(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+def _box_sum(image: NDArray[np.uint8], size: int) -> NDArray[np.uint16]:
     """Sum over size x size pixels, exact: whole numbers below 2^16."""
     total = cv2.boxFilter(image, cv2.CV_16U, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(total).astype(np.float32)
+    return np.asarray(total, np.uint16)

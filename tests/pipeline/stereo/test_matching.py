@@ -2,8 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks._stereo_motion import load_rectified, steadiness
 from benchmarks._stereo_scenes import NUM_DISPARITIES, load_pair
-from benchmarks.stereo import ours, score
+from benchmarks.stereo import sample, score
 from pipeline.geometry.plane import angle_between_deg, fit_ground_plane
 from pipeline.geometry.pointcloud import back_project
 from pipeline.recordings.opening import open_recording
@@ -22,12 +23,26 @@ def shifted_pair(shift: int, shape=(120, 240)) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", list(NUM_DISPARITIES))
-def test_middlebury_disparities_are_within_a_pixel_where_given(data_folder, name):
+def test_middlebury_disparities_are_right_where_given_and_better_than_those_of_opencvs_sample(data_folder, name):
     left, right, truth = load_pair(data_folder / "stereo_middlebury" / name)
-    result = score(ours(left, right, NUM_DISPARITIES[name]), truth)
-    assert result.epe < 0.45
-    assert result.bad_2 < 0.035
-    assert result.coverage > 0.86
+    limit = NUM_DISPARITIES[name]
+    ours, theirs = (
+        score(SemiGlobalMatcher(num_disparities=limit).match(left, right), truth),
+        score(sample(left, right, limit), truth),
+    )
+    assert ours.epe < 0.45
+    assert ours.bad_2 < 0.035
+    assert ours.coverage > 0.86
+    assert ours.epe < 0.8 * theirs.epe
+    assert ours.coverage > theirs.coverage
+
+
+def test_depth_on_a_drone_agrees_from_one_frame_to_the_next(data_folder):
+    camera, pairs = load_rectified(data_folder / "euroc_micro")
+    found = steadiness(SemiGlobalMatcher.for_camera(camera).match, camera, pairs[:3])
+    assert found.tracks > 10_000
+    assert found.within_1px > 0.98
+    assert found.agree > 0.98
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
