@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize_scalar
-from scipy.special import expit, log_softmax
+from scipy.special import log_softmax
 from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
@@ -157,17 +157,6 @@ def risk_coverage(confidence: Any, correct: Any) -> tuple[Floats, Floats, float]
     kept = np.arange(1, correct.size + 1)
     risk = np.cumsum(wrong[np.sort(group)]) / kept
     return kept / correct.size, risk, float(risk.mean())
-
-
-def entropy_bits(probability: Any) -> Any:
-    """Entropy of yes/no questions with these probabilities, in bits: 0…1."""
-    p = np.clip(np.asarray(probability, dtype=np.float64), 1e-12, 1 - 1e-12)
-    return -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
-
-
-def tempered(logits: Any, temperature: float) -> Any:
-    """σ(logit / T)."""
-    return expit(np.asarray(logits, dtype=np.float64) / temperature)
 
 
 def _checked(confidence: Any, correct: Any) -> tuple[Floats, Flags]:

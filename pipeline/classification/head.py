@@ -21,7 +21,7 @@ how much likelier than of a class never seen, on a scale fitted to held-out labe
  "temperature": float, "none": {"prior", "slope", "offset", "auroc": float | null},
  "segmenter_weight": float, "segmenter_weight_learned": bool,
  "metrics": null (too few labels to hold any back) or
-   {"folds", "samples", "accuracy", "nll", "brier", "ece", "ece_uncalibrated",
+   {"folds", "samples", "accuracy", "nll", "brier", "ece", "ece_uncalibrated", "risk" (area under risk over coverage),
     "reliability": [{"low", "high", "count", "confidence", "accuracy"}],
     "per_class": [{"id", "name", "labels", "precision": float | null, "recall": float | null}],
     "alternatives": {"prototypes": nll, "linear": nll}}}

@@ -8,6 +8,7 @@ classes together falls below any threshold from 0.5 on.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from pipeline.classification.head import ClassHead
 from pipeline.errors import ClassHeadError
 from pipeline.segmentation.base import ClassSpec, Instance, View
 
-_LEAST: float = 1e-4
+_LEAST: Final = 1e-4
 """Probabilities below are not told."""
+_WORTH: Final = 0.05
+"""Evidence of one whole thing from which an instance is worth a look: its confidence cannot be more."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,12 @@ class Namer:
     def load(
         cls, path: Path, classes: Sequence[ClassSpec], segmenter_kind: str, models_folders: Sequence[Path]
     ) -> "Namer":
-        """Raises ClassHeadError where the head cannot be read, or its features cannot be had of this segmenter or
-        here."""
+        """Raises ClassHeadError where the head cannot be read, knows none of the classes, or its features cannot be had
+        of this segmenter or here."""
         head = ClassHead.load(path)
+        if not {each.id for each in classes} & set(head.class_ids):
+            names = ", ".join(each["name"] for each in head.meta["classes"])
+            raise ClassHeadError(f"{path.name} knows other classes than this job has: {names}.")
         if features.is_segmenters(head.feature_kind):
             head.check_kind(segmenter_kind)
             extractor = None
@@ -49,11 +55,12 @@ class Namer:
 
     def named(self, view: View, instances: Sequence[Instance]) -> list[Instance]:
         """The instances with new class scores, class and confidence, most confident first."""
-        if not instances or not self.class_ids:
-            return list(instances)
-        told = self.head.predict_proba(self._features(view, instances))
-        found = [self._one(each, row) for each, row in zip(instances, told, strict=True)]
-        return sorted(found, key=lambda each: -each.confidence)
+        worth = [each for each in instances if mixing.evidence(each.class_scores, each.objectness) >= _WORTH]
+        rest = [each for each in instances if mixing.evidence(each.class_scores, each.objectness) < _WORTH]
+        if worth:
+            told = self.head.predict_proba(self._features(view, worth))
+            worth = [self._one(each, row) for each, row in zip(worth, told, strict=True)]
+        return sorted([*worth, *rest], key=lambda each: -each.confidence)
 
     def _features(self, view: View, instances: Sequence[Instance]) -> NDArray[np.float32]:
         if self.extractor is not None:

@@ -261,6 +261,7 @@ def _metrics(held: Held, named: Sequence[ClassSpec], losses: Mapping[str, float]
         "accuracy": round(float(right.mean()), 6),
         "nll": round(calibration.negative_log_likelihood(p, column), 6),
         "brier": round(calibration.brier(p, column), 6),
+        "risk": round(calibration.risk_coverage(sure, right)[2], 6),
         "ece": round(calibration.expected_calibration_error(sure, right), 6),
         "ece_uncalibrated": round(
             calibration.expected_calibration_error(before.max(axis=1), before.argmax(axis=1) == held.column), 6

@@ -9,7 +9,6 @@ from pipeline.classification.calibration import (
     IsotonicMap,
     auroc,
     brier,
-    entropy_bits,
     expected_calibration_error,
     fit_binary_temperature,
     fit_temperature,
@@ -149,8 +148,3 @@ def test_the_order_of_the_answers_does_not_matter(confidence, seed, random):
     first, second = risk_coverage(confidence, correct), risk_coverage(confidence[order], correct[order])
     assert first[1] == pytest.approx(second[1])
     assert first[1][-1] == pytest.approx(1 - correct.mean())
-
-
-def test_a_toss_up_is_one_bit():
-    assert entropy_bits([0.5, 0.0, 1.0]) == pytest.approx([1, 0, 0], abs=1e-9)
-    assert entropy_bits(0.11) == pytest.approx(0.4999, abs=1e-3)

@@ -10,6 +10,7 @@ from pipeline.classification.features import DESCRIPTOR, segmenter_kind, sequenc
 from pipeline.classification.head import ClassHead
 from pipeline.errors import ClassHeadError, SegmenterUnavailableError
 from pipeline.segmentation import rle
+from pipeline.segmentation.base import ClassSpec
 from pipeline.segmentation.geometric import Geometric
 from pipeline.simulation.render import Eye, Stage
 from pipeline.simulation.scene import CLASSES, street_corner
@@ -236,8 +237,17 @@ def test_a_segmenters_own_features_are_kept_for_the_class_head(tmp_path, shots, 
     context = extracted(tmp_path, shots)
     run(Segmentation("geometric"), context)
     records = list(read_detections(context.layout))
-    found = sequence_features(context.layout, records, segmenter_kind("geometric"))
+    kind = segmenter_kind("geometric")
+    found = sequence_features(context.layout, records, kind)
     assert found == pytest.approx(np.array([[each.class_id, 0.1] for each in records]), abs=1e-3)
+    head = ClassHead.fit(found, [each.class_id for each in records], CLASSES, feature_kind=kind)
+    head.save(tmp_path / "head.npz")
+    again = replace(extracted(tmp_path / "again", shots), class_head=tmp_path / "head.npz")
+    run(Segmentation("geometric"), again)
+    named = {str(each.rle): each.class_id for each in read_detections(again.layout)}
+    same = [named[str(each.rle)] == each.class_id for each in records if str(each.rle) in named]
+    assert len(same) >= 0.8 * len(records)
+    assert all(same)
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +311,11 @@ def test_a_class_of_unknown_size_is_found_once_it_has_labels(done, tmp_path, sho
 def test_a_class_head_that_cannot_be_used_stops_before_the_first_frame(tmp_path, shots):
     context = extracted(tmp_path, shots)
     with pytest.raises(ClassHeadError, match=r"head\.npz is not there"):
+        run(Segmentation("geometric"), replace(context, class_head=tmp_path / "head.npz"))
+    others = (ClassSpec(11, "lamp"), ClassSpec(12, "post"))
+    head = ClassHead.fit(np.zeros((2, 5), np.float32), [11, 12], others, feature_kind=DESCRIPTOR)
+    head.save(tmp_path / "head.npz")
+    with pytest.raises(ClassHeadError, match="knows other classes than this job has: lamp, post"):
         run(Segmentation("geometric"), replace(context, class_head=tmp_path / "head.npz"))
     kinds = {segmenter_kind("sam2"): "kind segmenter:sam2/1", DESCRIPTOR: "does not belong", "x/9": "not known"}
     for kind, said in kinds.items():
