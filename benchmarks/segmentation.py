@@ -20,6 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -52,6 +53,7 @@ MATCH_IOU = 0.5
 CONFIDENCE = 0.5
 BOUNDARY = 2
 CARS_RECALL, CARS_PRECISION, COCO_IOU = 0.70, 0.70, 0.42
+DEEPLAB_IOU = 0.70
 STREET_IOU, STREET_PRECISION, STREET_RECALL, ARENA_MOST = 0.84, 0.90, 0.85, 10
 COCO_TO_VOC = {0: "person", 16: "dog", 17: "horse", 58: "pottedplant", 39: "bottle", 56: "chair"}
 ROAD = (ClassSpec(1, "person"), ClassSpec(2, "car"), ClassSpec(3, "cyclist"))
@@ -262,7 +264,7 @@ def main(data: Path, models: Path) -> int:
     with whole:
         once = polygons(network, data / "coco8" / "coco8-seg")
     overlap, count = polygons(network, data / "coco8" / "coco8-seg")
-    with mock.patch.object(deeplab, "refined", lambda _image, _mask, prior: prior):
+    with mock.patch.object(deeplab, "refined", lambda _image, _mask, _evidence, prior: prior):
         coarse = polygons(network, data / "coco8" / "coco8-seg")
     print(
         f"\n{f'coco8, mean IoU of {count} classes':<34}{overlap:>8.3f}   "
@@ -280,6 +282,10 @@ def main(data: Path, models: Path) -> int:
     print(f"{'ratio to connected depth':<34}{ours.found / max(1, baseline.found):>8.2f}{ratio:>11.2f}")
     for name, result in (("connected depth", baseline), ("geometric", ours)):
         print(f"{f'masks of {name}':<34}{result.overlap:>8.3f} mean IoU{result.boundary:>8.3f} boundary F")
+    network = deeplab.DeepLab(ROAD, (models,))
+    flat = [(replace(view, depth=None), objects) for view, objects in moments]
+    with_depth, without = best_overlap(network, moments), best_overlap(network, flat)
+    print(f"{'masks of deeplab with depth':<34}{with_depth:>8.3f} mean IoU   (without depth: {without:.3f})")
     views = arena(data / "svo2_zed2i")
     empty = tuple(ClassSpec(n, name) for n, name in enumerate(("person", "car", "bicycle", "dog", "chair"), start=1))
     wrong = sum(each.confidence >= CONFIDENCE for found in Geometric(empty).segment(views) for each in found)
@@ -293,8 +299,19 @@ def main(data: Path, models: Path) -> int:
         ("street, mean mask IoU", ours.overlap, STREET_IOU),
         ("street, recall", ours.found / ours.demanded, STREET_RECALL),
         ("street, precision", ours.found / max(1, ours.made), STREET_PRECISION),
+        ("street, deeplab with depth", with_depth, DEEPLAB_IOU),
         ("real hall, false detections", -wrong, -ARENA_MOST),
     )
+
+
+def best_overlap(network: deeplab.DeepLab, moments: list[tuple[View, list[NDArray[np.bool_]]]]) -> float:
+    """Mean IoU of the objects of which the network finds something, each with the instance that lies on it best."""
+    best = []
+    for view, objects in moments:
+        masks = [each.mask for each in network.segment([view])[0]]
+        overlaps = np.array([[np.count_nonzero(a & b) / np.count_nonzero(a | b) for b in masks] for a in objects])
+        best += [float(each) for each in overlaps.reshape(len(objects), -1).max(axis=1, initial=0) if each > 0.3]
+    return float(np.mean(best)) if best else 0.0
 
 
 def judged(*targets: tuple[str, float, float]) -> int:

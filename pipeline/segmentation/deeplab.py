@@ -45,6 +45,13 @@ _CONVEX: Final = frozenset({"boat", "bottle", "bus", "car", "sofa", "train", "tv
 """Classes whose outlines hardly have dents: where there are some, two touch."""
 _OUT_OF_QUESTION: Final = -7.0
 """A class whose logit is that much below another's in every cell is no longer followed."""
+_WITHIN: Final = 1.5
+_ELSEWHERE: Final = -4.0
+"""Log-odds that a pixel gains where its depth is the instance's, loses where it is another."""
+_SLACK: Final = 0.05
+_ENOUGH: Final = 30
+"""Share of its distance by which an instance may extend beyond what is seen of it, on either side; pixels of it whose
+depth must be known to go by."""
 _APART: Final = 0.5
 """Log-odds per pixel of distance to the line between two instances of one class."""
 
@@ -126,7 +133,7 @@ class DeepLab:
                 for piece, whole in _pieces(
                     likely, depth, focal, seen.least, convex=self._network.class_names[index] in _CONVEX
                 ):
-                    odds = _drawn(image, piece, whole, chance[row])
+                    odds = _drawn(image, piece, whole, chance[row], depth)
                     found.append(_Found(piece, float(chance[row][piece].mean()), (int(index),), odds))
         found = self._joined(found)
         settled = contested([each.odds for each in found])
@@ -273,7 +280,7 @@ def _pieces(
     return found
 
 
-def _drawn(image: NDArray[np.uint8], piece: Mask, whole: Mask, chance: Floats) -> Floats:
+def _drawn(image: NDArray[np.uint8], piece: Mask, whole: Mask, chance: Floats, depth: Floats | None) -> Floats:
     """Log-odds (H, W) of being `piece`, one of those `whole` was cut into, drawn to the image; chance: of the class."""
     rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
     window = (
@@ -286,8 +293,21 @@ def _drawn(image: NDArray[np.uint8], piece: Mask, whole: Mask, chance: Floats) -
     if others.any():
         prior = np.minimum(prior, _APART * (signed_distance(mine) - signed_distance(others)) / 2)
     result = np.full(piece.shape, -SURE, np.float32)
-    result[window] = refined(image[window], mine, prior=prior)
+    evidence = None if depth is None else _at_its_depth(depth[window], mine)
+    result[window] = refined(image[window], mine, evidence, prior=prior)
     return result
+
+
+def _at_its_depth(depth: Floats, mine: Mask) -> Floats | None:
+    """Log-odds (H, W) that the depth of a pixel adds for a piece, `mine`; None where too little of it is known."""
+    known = depth[mine & (depth > 0)]
+    if known.size < _ENOUGH:
+        return None
+    near, middle, far = np.percentile(known, (10, 50, 90))
+    slack = _SLACK * middle
+    within = (depth > near - slack) & (depth < far + slack)
+    outside = (depth <= near - slack) | (depth >= far + slack)
+    return np.asarray(_WITHIN * within + _ELSEWHERE * outside, dtype=np.float32)
 
 
 def _pooled(mask: Mask, seen: list[tuple[Floats, tuple[int, int, int, int]]]) -> NDArray[np.float32]:

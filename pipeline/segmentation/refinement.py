@@ -38,6 +38,8 @@ _PRIOR_COLOUR: Final = 1.0
 """Weights of a network's log-odds and of the colours beside them."""
 _ROUNDS: Final = 2
 """The second takes the colours of what the first found."""
+_CRUMB: Final = 0.03
+"""Share of an object that a part of it has which is not connected with the rest, at least."""
 _CELL: Final = 16
 """Rows of one cell of the histograms."""
 _BINS: Final = (16, 12, 12)
@@ -93,7 +95,15 @@ def refined(
         beyond = np.maximum(np.abs(distance) - band, 0) * _BEYOND
         odds = np.where(beyond > 0, np.sign(distance) * np.maximum(np.sign(distance) * odds, beyond), odds)
         odds = np.clip(odds, -SURE, SURE)
-    return np.asarray(odds, dtype=np.float32)
+    return np.asarray(without_crumbs(odds), dtype=np.float32)
+
+
+def without_crumbs(odds: Floats) -> Floats:
+    """Log-odds (H, W) of which no small part is positive: what is far smaller than the whole is the image's own."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((odds > 0).astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    crumbs = np.flatnonzero(areas < _CRUMB * areas.sum()) + 1
+    return np.where(np.isin(labels, crumbs), -np.abs(odds), odds) if count > 2 and crumbs.size else odds
 
 
 def _cells(image: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -163,8 +173,8 @@ def expected_iou(logits: Floats) -> float:
 
 def stability(logits: Floats) -> float:
     """IoU (0…1) of the masks cut at log-odds of 1 and -1: 1 where the outline is sure."""
-    loose = np.count_nonzero(logits > -1)
-    return round(np.count_nonzero(logits > 1) / loose, 4) if loose else 0.0
+    loose = int(np.count_nonzero(logits > -1))
+    return round(int(np.count_nonzero(logits > 1)) / loose, 4) if loose else 0.0
 
 
 def guided_filter(image: NDArray[np.uint8], values: Floats, radius: int, eps: float) -> Floats:

@@ -134,6 +134,16 @@ def test_a_black_image_and_a_grey_one_will_do(deeplab, truck):
     assert found(deeplab, grey)[0].class_id == 2
 
 
+def test_depth_completes_the_outlines_of_people(deeplab, street):
+    people = [street.instances == number for number, name in street.names.items() if name == "person"]
+
+    def overlaps(view):
+        masks = [each.mask for each in deeplab.segment([view])[0] if each.class_id == 1]
+        return max(np.count_nonzero(a & b) / np.count_nonzero(a | b) for a in people for b in masks)
+
+    assert overlaps(street.view) > overlaps(View(street.view.image)) + 0.05
+
+
 def test_the_same_image_gives_the_same_result_in_any_batch(deeplab, truck):
     small = cv2.resize(truck, (600, 400))
     alone = found(deeplab, small)

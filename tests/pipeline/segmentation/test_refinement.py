@@ -11,6 +11,7 @@ from pipeline.segmentation.refinement import (
     refined,
     signed_distance,
     stability,
+    without_crumbs,
 )
 
 
@@ -58,6 +59,17 @@ def test_where_nothing_is_known_the_outline_may_move_farther(disc):
     known = np.ones_like(truth)
     known[:50] = False
     assert iou(refined(image, rough, known=known) > 0, truth) > iou(refined(image, rough) > 0, truth) + 0.02
+
+
+def test_crumbs_beside_an_object_are_not_part_of_it():
+    odds = np.full((60, 60), -3.0, np.float32)
+    odds[10:40, 10:40] = 2  # the object
+    odds[45:55, 10:40] = 2  # what something in front cuts off from it
+    odds[50:52, 50:52] = 2  # a crumb
+    kept = without_crumbs(odds)
+    assert (kept[50:52, 50:52] == -2).all()
+    assert np.array_equal(kept[:, :45], odds[:, :45])
+    assert without_crumbs(np.full((3, 3), -1.0)).max() == -1
 
 
 def test_far_from_the_outline_nothing_changes_and_log_odds_are_bounded(disc):
