@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 
 from accounts.models import Role, User
 from core.errors import ApplicationError
@@ -70,7 +71,6 @@ class JobForm(forms.Form):
         choices=[(name, DEPTH_LABELS[name]) for name in DEPTH_METHODS],
         initial=DEFAULTS.depth_method,
         label="Depth",
-        help_text="The network is a file stereo_*.onnx in the models folders of this server.",
     )
     image_format = forms.ChoiceField(
         choices=[("png", "PNG, lossless"), ("jpeg", "JPEG, a sixth of the size")], initial=IMAGE_FORMATS[0]
@@ -93,6 +93,7 @@ class JobForm(forms.Form):
     def __init__(self, *args: Any, user: User, dataset: Dataset | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
+        self.fields["depth_method"].help_text = _network_here()
         self.fields["dataset"].queryset = Dataset.objects.for_user(user, Role.MANAGER)  # type: ignore[attr-defined]
         self.initial.setdefault("dataset", dataset)
         self.initial.setdefault("stages_to_run", list(STAGE_NAMES))
@@ -141,3 +142,14 @@ class JobForm(forms.Form):
                 for sentence in sentences:
                     self.add_error(name if name in self.fields else None, sentence)
             return None
+
+
+def _network_here() -> str:
+    """What "Neural network" would run on this server, or why it cannot."""
+    from pipeline.stereo.methods import find_stereo_model, why_no_network
+
+    missing = why_no_network(settings.MODELS_FOLDERS)
+    if missing:
+        return f"No neural network can run here: {missing}"
+    found = find_stereo_model(settings.MODELS_FOLDERS)
+    return f"The neural network here is {found.name}." if found else ""

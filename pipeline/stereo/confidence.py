@@ -17,7 +17,7 @@ _WINDOW: Final = 7
 _LEVELS: Final = 16
 """Disparities are compared in sixteenths of a pixel: whole numbers, so that no order of adding changes a bit."""
 
-WEIGHTS: Final = (2.37, -2.22, 4.21, -0.95, -0.85)
+WEIGHTS: Final = (2.35, -2.21, 4.20, -0.95, -0.85)
 """Constant, then one weight per sign. Fitted by `python -m benchmarks.stereo_confidence`, which also prints how well
 the probabilities hold on pictures the fit has not seen."""
 

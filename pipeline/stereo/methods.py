@@ -27,6 +27,19 @@ def find_stereo_model(models_folders: Sequence[Path]) -> Path | None:
     return None
 
 
+def why_no_network(models_folders: Sequence[Path]) -> str:
+    """A sentence that says what "neural" lacks here; empty where file and package are there. Quick: loads nothing."""
+    path = find_stereo_model(models_folders)
+    if path is None:
+        return (
+            f"there is no {PATTERN} in any folder of {SETTING}. "
+            "Put a stereo network there (docs/engine.md, Depth, says which kinds run), or choose auto."
+        )
+    if find_spec("onnxruntime") is None:
+        return f"{path.name} needs the package onnxruntime (extra `onnx`), which is not installed."
+    return ""
+
+
 def check_depth_method(method: str, models_folders: Sequence[Path]) -> None:
     """Raise DepthUnavailableError, naming file and setting, where `method` cannot run here.
 
@@ -35,10 +48,6 @@ def check_depth_method(method: str, models_folders: Sequence[Path]) -> None:
     """
     if method == "neural":
         path = _stereo_model(models_folders)
-        if find_spec("onnxruntime") is None:
-            raise DepthUnavailableError(
-                f"depth_method neural: {path.name} needs the package onnxruntime (extra `onnx`), which is not here."
-            )
         stat = path.stat()
         if wrong := _trial(path, stat.st_mtime_ns, stat.st_size):
             raise DepthUnavailableError(f"depth_method neural: {wrong} (It was found in a folder of {SETTING}.)")
@@ -67,11 +76,8 @@ def provenance(method: str, models_folders: Sequence[Path]) -> dict[str, str]:
 
 def _stereo_model(models_folders: Sequence[Path]) -> Path:
     path = find_stereo_model(models_folders)
-    if path is None:
-        raise DepthUnavailableError(
-            f"depth_method neural: there is no {PATTERN} in any folder of {SETTING}. "
-            "Put a stereo network there (docs/engine.md, Depth, says which kinds run), or choose auto."
-        )
+    if (missing := why_no_network(models_folders)) or path is None:
+        raise DepthUnavailableError(f"depth_method neural: {missing}")
     return path
 
 

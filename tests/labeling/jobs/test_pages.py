@@ -5,6 +5,7 @@ from labeling.datasets.models import DatasetFile
 from labeling.jobs import services
 from labeling.jobs.models import ProcessingJob
 from tests.factories import MembershipFactory, UserFactory
+from tests.pipeline.stereo.stereo_networks import write_network
 
 pytestmark = pytest.mark.django_db
 CHOICES = {
@@ -99,6 +100,13 @@ def test_the_form_makes_a_job_and_starts_it(browser, recording, hints):
     assert (response.status_code, response["Location"]) == (302, f"/jobs/{job.pk}")
     assert job.status == "running"
     assert job.config["write_point_clouds"] is False, "an empty checkbox is a choice"
+
+
+def test_the_form_tells_which_stereo_network_is_here_or_what_is_missing(browser, settings):
+    assert "there is no stereo_*.onnx in any folder of FOVEA_MODELS_DIR" in browser.get("/jobs/create").content.decode()
+    settings.MODELS_FOLDERS[0].mkdir(exist_ok=True)
+    write_network(settings.MODELS_FOLDERS[0] / "stereo_small.onnx")
+    assert "The neural network here is stereo_small.onnx." in browser.get("/jobs/create").content.decode()
 
 
 def test_the_form_says_at_the_field_what_is_wrong(browser, dataset, recording):

@@ -8,6 +8,7 @@ from core.work import InvalidTransitionError
 from labeling.datasets.models import DatasetFile
 from labeling.jobs import services
 from labeling.jobs.models import StageRun
+from tests.pipeline.stereo.stereo_networks import write_network
 
 pytestmark = pytest.mark.django_db
 
@@ -91,6 +92,14 @@ def test_depth_by_a_network_that_is_not_there_names_the_file_and_the_setting(man
     field, sentence = complaint(manager, dataset=dataset, input_paths=[str(recording)], parameters=parameters)
     assert field == "depth_method"
     assert "stereo_cut.onnx" in sentence
+
+
+def test_depth_by_a_network_that_is_there_is_accepted(manager, dataset, recording, settings):
+    settings.MODELS_FOLDERS[0].mkdir(exist_ok=True)
+    write_network(settings.MODELS_FOLDERS[0] / "stereo_small.onnx")
+    parameters = {"stages_to_run": ["extraction"], "depth_method": "neural"}
+    job = create(manager, dataset=dataset, input_paths=[str(recording)], parameters=parameters)
+    assert job.config["depth_method"] == "neural"
 
 
 def test_depth_of_a_recording_with_one_eye_is_refused_where_it_was_asked_for(manager, recording):
