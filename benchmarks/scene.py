@@ -210,7 +210,8 @@ def main(folder: Path, frames: int, seed: int, masks: str, redo: str | None) -> 
         print(f"\n{header}")
         print_score(f"{kind} masks, frame by frame", score(plain, truth))
         print_score(f"{kind} masks, refined", result)
-        print_objects(refined, truth)
+        for boxes in (plain, refined):
+            print_objects(boxes, truth)
         print("frames per second: " + ", ".join(f"{name} {value:.1f}" for name, value in speed.items()))
         if kind == "geometric":
             passed = result.mean_iou_3d >= TARGET_IOU

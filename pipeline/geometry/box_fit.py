@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.geometry.box_sigma import box_sigma
 from pipeline.geometry.boxes3d import level_rotation, wrap_angle
-from pipeline.geometry.outline import Outline, outline_of
+from pipeline.geometry.outline import Outline, Outlines, is_rounded, outline_of, place
 from pipeline.geometry.plane import Plane
 
 Points = NDArray[np.floating]
@@ -41,6 +42,9 @@ _NOISY_M: Final = 0.02
 _MEASURED_M: Final = 0.05
 _SPREAD: Final = 0.15
 """How certain an extent is: metres of one measured, share of the typical one."""
+_FACING: Final = 0.7
+"""Cosine of the angle to the ray across which a side is seen face on."""
+_END_PIXELS: Final = 3.0
 _OVERSIZE: Final = 1.35
 """How much larger than typical an instance of a class may be before its extent is held to be contaminated."""
 
@@ -50,7 +54,7 @@ class Box3D:
     """KITTI conventions: location is the centre of the bottom face, camera axes, metres; rotation_y in [-pi, pi).
 
     Of a tilted camera rotation_y counts about the vertical in the levelled camera (see `boxes3d`). outline: what the
-    box was laid around, as seen from above.
+    box was laid around, as seen from above. sigma: (7,) standard deviations of `row`, x, y, z in the levelled camera.
     """
 
     location: Vector
@@ -58,6 +62,7 @@ class Box3D:
     rotation_y: float
     points_used: int
     outline: Outline | None = None
+    sigma: Vector | None = None
 
     @property
     def row(self) -> Vector:
@@ -74,6 +79,7 @@ def fit_box(
     inverse_depth_noise: float = 0.0,
     cut: tuple[bool, bool] = (False, False),
     rim: float = 0.0,
+    pixel: float = 0.0,
 ) -> Box3D | None:
     """The box of one object, or None where fewer than `min_points` points remain.
 
@@ -81,7 +87,7 @@ def fit_box(
     typical_size_hwl: metres. ground: the plane it probably stands on. inverse_depth_noise: standard deviation of 1/z in
     1/m (stereo: pixels / (f·B); 0 for LiDAR): surfaces are that much thicker along the ray. cut: whether more of it may
     be hidden beyond the left and beyond the right end of what is seen. rim: radians by which the mask was made smaller.
-    Deterministic.
+    pixel: radians of one, 0 where ends are exact. Deterministic.
     """
     rotation = level_rotation(-np.asarray(up, dtype=np.float64))
     points: Points = np.asarray(points_camera, dtype=np.float64).reshape(-1, 3)
@@ -101,7 +107,7 @@ def fit_box(
     distance = float(np.median(points[:, 2]))
     noise = inverse_depth_noise * distance**2
     hidden_side = int(cut[1]) - int(cut[0])
-    yaw, centre, width, length = _footprint(seen, typical_size_hwl, noise, hidden_side, rim * distance)
+    yaw, centre, width, length, whole = _footprint(seen, typical_size_hwl, noise, hidden_side, rim * distance)
     top, bottom = float(np.quantile(points[:, 1], _TRIM)), float(np.quantile(points[:, 1], 1 - _TRIM))  # y is down
     top -= rim * distance
     if ground is not None:
@@ -109,9 +115,27 @@ def fit_box(
     elif typical_size_hwl and bottom - top < 0.6 * typical_size_hwl[0]:
         bottom = top + typical_size_hwl[0]
     tall = max(bottom - top, 0.05)
-    location = rotation.T @ np.array([centre[0], bottom, centre[1]])
+    size, rounded = (tall, width, length), is_rounded(tall, width, length)
     outline = outline_of(points, inverse_depth_noise, cut, rim) if inverse_depth_noise > 0 else None
-    return Box3D(location, (tall, width, length), wrap_angle(yaw), len(points), outline)
+    if outline is not None:
+        # Where depth is noisy, the middle of what is seen at each bearing says more than what sticks out.
+        views, one = Outlines.of([outline]), np.ones(1)
+        centre = place(
+            views, width * one, length * one, yaw * one, _END_PIXELS * pixel + 1e-3, rounded=rounded
+        ).centres[0]
+    location = rotation.T @ np.array([centre[0], bottom, centre[1]])
+    sigma = box_sigma(
+        size,
+        yaw,
+        centre,
+        whole,
+        typical_known=typical_size_hwl is not None,
+        rounded=rounded,
+        inverse_depth_noise=inverse_depth_noise,
+        pixel=pixel,
+        cut=cut,
+    )
+    return Box3D(location, size, wrap_angle(yaw), len(points), outline, sigma)
 
 
 def foreground(
@@ -216,8 +240,9 @@ def _on_ground(
 
 def _footprint(
     bev: Points, typical_size_hwl: tuple[float, float, float] | None, noise: float, hidden_side: int, rim: float
-) -> tuple[float, Vector, float, float]:
-    """Yaw, centre (x, z), width and length of the rectangle behind the visible points (N, 2) in (x, z)."""
+) -> tuple[float, Vector, float, float, tuple[bool, bool]]:
+    """Yaw, centre (x, z), width and length of the rectangle behind the visible points (N, 2) in (x, z), and whether
+    width and length were seen from end to end."""
     trim = _TRIM if noise < _NOISY_M else _NOISY_TRIM
     angle = _l_shape_angle(bev, noise, trim)
     # KITTI's yaw: at rotation_y the length axis is (cos, -sin) in (x, z).
@@ -236,18 +261,19 @@ def _footprint(
 
     if typical_size_hwl is None:
         along = 0 if extent[0] >= extent[1] else 1
-        size = np.maximum(extent, 0.05)
+        size, whole = np.maximum(extent, 0.05), np.abs(direction[::-1]) > _FACING
     else:
         _, typical_w, typical_l = typical_size_hwl
         options = [np.array([typical_l, typical_w]), np.array([typical_w, typical_l])]
         along = int(np.argmin([_mismatch(extent, typical, direction) for typical in options]))
-        size = _completed(extent, options[along], direction, noise)
+        size, whole = _completed(extent, options[along], direction, noise)
     # Hidden depth lies beyond what is seen; a side seen face on ends where nothing nearer hides the rest of it.
     rightwards = axes @ np.array([direction_xz[1], -direction_xz[0]])
     beyond = np.clip(direction / 0.5 + hidden_side * rightwards, -1, 1) * (size - extent) / 2
     centre = axes.T @ ((low + high) / 2 + beyond)
     yaw = angle if along == 0 else angle - np.pi / 2
-    return float(yaw), centre, float(size[1 - along]), float(size[along])
+    seen_whole = bool(whole[1 - along]), bool(whole[along])
+    return float(yaw), centre, float(size[1 - along]), float(size[along]), seen_whole
 
 
 def _mismatch(extent: Vector, typical: Vector, direction: Vector) -> float:
@@ -258,14 +284,14 @@ def _mismatch(extent: Vector, typical: Vector, direction: Vector) -> float:
     return float((facing * np.where(difference > 0, 3 * difference, -difference) + np.clip(difference, 0, None)).sum())
 
 
-def _completed(extent: Vector, typical: Vector, direction: Vector, noise: float) -> Vector:
+def _completed(extent: Vector, typical: Vector, direction: Vector, noise: float) -> tuple[Vector, NDArray[np.bool_]]:
     """Sizes: of a side seen whole, the measured and the typical one, weighted by their certainties; else at least the
-    typical one. Never implausibly large."""
-    facing = np.abs(direction[::-1]) > 0.7
+    typical one. Never implausibly large. And which sides were seen whole."""
+    facing = np.abs(direction[::-1]) > _FACING
     measured, usual = (_MEASURED_M + noise) ** -2.0, (_SPREAD * typical) ** -2.0
     blended = (measured * extent + usual * typical) / (measured + usual)
     whole = facing & (extent > 0.7 * typical)
-    return np.minimum(np.where(whole, blended, np.maximum(extent, typical)), _OVERSIZE * typical)
+    return np.minimum(np.where(whole, blended, np.maximum(extent, typical)), _OVERSIZE * typical), whole
 
 
 def _l_shape_angle(bev: Points, noise: float, trim: float) -> float:

@@ -22,8 +22,15 @@ _TRIM: Final = 0.003
 _ROUNDS: Final = 5
 _BODY: Final = 0.3
 """Radius of the body of something rounded, as a share of its mean width and length."""
+_SLENDER: Final = 1.3
+"""What is that much taller than wide and long is rounded."""
 _FAR_OFF: Final = 3.0
 """Standard deviations beyond which a bearing's range says no more against a placement."""
+
+
+def is_rounded(height: float, width: float, length: float) -> bool:
+    """Whether a thing of this size fills its box as a person does, rather than as a car does."""
+    return height > _SLENDER * max(width, length)
 
 
 @dataclass(frozen=True, slots=True)

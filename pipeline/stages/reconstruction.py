@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.geometry.box_fit import Box3D, fit_box
-from pipeline.geometry.boxes3d import alpha_of
+from pipeline.geometry.boxes3d import alpha_of, level_rotation
 from pipeline.geometry.ego_motion import camera_motion
 from pipeline.geometry.kitti import UNKNOWN_OCCLUSION, format_labels
 from pipeline.geometry.own_pixels import cut_sides, own_pixels
@@ -244,18 +244,19 @@ class _Worker:
         up = ground.normal if ground is not None else np.array([0.0, -1.0, 0.0]) if down is None else -down
         size, noise = self._sizes.get(detection.class_id), _SURFACE_NOISE_PX * self._per_pixel
         cut, rim = cut_sides(mask, depth), radius / self._camera.fx
-        box = fit_box(points, up, size, ground, self._stage.min_points, noise, cut, rim)
+        box = fit_box(points, up, size, ground, self._stage.min_points, noise, cut, rim, 1 / self._camera.fx)
         if box is None:
             return _without(detection, "Too few points remain once the background is taken away.", len(points))
         if not np.isfinite(box.row).all():
             return _without(detection, "The box could not be fitted: it is not finite.", len(points))
-        return self._record(detection, view.frame, box, mask, depth)
+        return self._record(detection, view.frame, box, up, mask, depth)
 
     def _record(
         self,
         detection: DetectionRecord,
         frame: FrameRecord,
         box: Box3D,
+        up: NDArray[np.float64],
         mask: Mask,
         depth: Depth,
     ) -> BoxRecord:
@@ -271,8 +272,17 @@ class _Worker:
             occluded=occluded,
             points_used=box.points_used,
             score=detection.confidence,
+            sigma=_sigma(box, up),
             outline=None if box.outline is None else box.outline.to_json(),
         )
+
+
+def _sigma(box: Box3D, up: NDArray[np.float64]) -> list[float] | None:
+    """(7,) with x, y, z in camera axes; up: what the box was fitted along."""
+    if box.sigma is None:
+        return None
+    in_camera = np.sqrt(np.square(level_rotation(-up).T) @ np.square(box.sigma[:3]))
+    return [round(float(value), 4) for value in (*in_camera, *box.sigma[3:])]
 
 
 def _without(detection: DetectionRecord, reason: str, points: int = 0) -> BoxRecord:

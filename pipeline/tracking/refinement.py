@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry.outline import Outline, Outlines, place
+from pipeline.geometry.outline import Outline, Outlines, is_rounded, place
 from pipeline.tracking.smoothing import Path, smooth
 
 Array = NDArray[np.float64]
@@ -26,17 +26,23 @@ Size = tuple[float, float, float]
 _PASSES: Final = 2
 _SIZE_FRAMES: Final = 40
 """Frames, evenly taken, from which size and heading are worked out."""
-_INDEPENDENT: Final = 5
+_INDEPENDENT: Final = 3
 """Frames whose errors are as many independent ones: neighbours see the same side with the same error."""
 _TYPICAL_SPREAD: Final = 0.10
+_LIMBS_SPREAD: Final = 0.16
 _UNKNOWN_SPREAD: Final = 0.30
-"""Standard deviation of a size's logarithm: of an instance of its class, and of what has no typical size."""
+"""Standard deviation of a size's logarithm: of an instance of its class, of one with limbs, and of what has no typical
+size."""
 _END_PIXELS: Final = 2.0
 _SURFACE_SHARE: Final = 0.75
 """Of the surface noise of one bearing: the error of the whole outline's distance."""
 _CORRELATED: Final = 8.0
 """Frames over which the error of a place stays about the same."""
+_END_BIAS: Final = 0.6
+"""Of the error of the ends: what is the same in all frames, because masks err alike."""
 _FIXED_M: Final = 0.02
+_GUESSED: Final = 0.3
+"""Radians by which the axes of a box of one view are off."""
 _MOVES: Final = 0.5
 """m/s from which what moves is held to face where it goes."""
 _LEAST_WAY: Final = 0.4
@@ -44,8 +50,6 @@ _LEAST_WAY: Final = 0.4
 _WINDOW_S: Final = 0.5
 _TURNS_WITHIN: Final = 0.5
 """Of its length: the way before and after a place over which the direction of the motion is read, at least."""
-_SLENDER: Final = 1.3
-"""What is that much taller than wide and long is rounded, as a person is."""
 
 
 _MISSING, _LIMBS_MISSING = 0.7, 0.3
@@ -134,12 +138,14 @@ class _Track:
         )
         self.end_sigma = end_sigma
         self.height, self.height_sigma = self._height(typical_size_hwl)
-        self.slender = self.height > _SLENDER * float(np.max(self.boxes[self.boxed][:, 4:6]))
+        width, length = np.median(self.boxes[self.boxed][:, 4:6], axis=0)
+        self.slender = is_rounded(self.height, width, length)
         self.missing = _LIMBS_MISSING if self.slender else _MISSING
         best = self.boxes[self.whole if self.whole.any() else self.boxed]
         usual = np.median(best[:, 4:6], axis=0) if typical_size_hwl is None else np.array(typical_size_hwl[1:])
         self.usual = np.log(usual)
-        self.spread = _UNKNOWN_SPREAD if typical_size_hwl is None else _TYPICAL_SPREAD
+        known = _LIMBS_SPREAD if self.slender else _TYPICAL_SPREAD
+        self.spread = _UNKNOWN_SPREAD if typical_size_hwl is None else known
         picked = np.unique(np.linspace(0, max(len(self.viewed) - 1, 0), _SIZE_FRAMES).astype(np.intp))
         self.picked = picked if len(self.viewed) else np.zeros(0, np.intp)
 
@@ -163,7 +169,7 @@ class _Track:
             these = self.boxes[self.whole, 3]
             number = min(len(these), _INDEPENDENT)
             middle = float(np.median(these))
-            sigma = 0.02 + 1.5 * float(np.median(np.abs(these - middle))) / np.sqrt(number)
+            sigma = 0.03 + 1.5 * float(np.median(np.abs(these - middle))) / np.sqrt(number)
             if typical is None:
                 return middle, sigma
             usual = self.spread_of(typical[0])
@@ -282,10 +288,14 @@ class _Track:
         """What each candidate (C,) for a heading that never changes costs."""
         headings = np.repeat(candidates[:, None], len(self.picked), axis=1)
         cost = self._misfits(np.repeat(size[None], len(candidates), axis=0), headings)
+        # Each view's own fit is another witness, of the axes at least.
+        guess = (self.boxes[:, 6] + self.turns)[self.boxed]
+        apart = (guess - candidates[:, None] + np.pi / 4) % (np.pi / 2) - np.pi / 4
+        cost = cost + _INDEPENDENT * np.minimum((apart / _GUESSED) ** 2, 4).mean(axis=1)
         if course is not None:
             off = (course - candidates + np.pi / 2) % np.pi - np.pi / 2
             cost = cost + (off / np.radians(30)) ** 2
-        return cost
+        return np.asarray(cost)
 
     def _misfits(self, sizes: Array, headings: Array) -> Array:
         """How badly sizes (C, 2), logarithms of width and length, and headings (C, picked) go with the outlines.
@@ -319,7 +329,7 @@ class _Track:
         low, *sides = costs(size + 0.06 * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]))
         bend = np.array([sides[0] + sides[1], sides[2] + sides[3]]) / 2 - low
         sigma = 0.06 / np.sqrt(np.maximum(bend, 1e-6))
-        return size, np.clip(sigma, 0.015, self.spread)
+        return size, np.clip(sigma, 0.5 * self.spread if self.slender else 0.02, self.spread)
 
     def _results(
         self, path: Path, yaws: Array, yaw_sigma: Array, size_wl: Array, size_sigma: Array
@@ -338,7 +348,10 @@ class _Track:
             covariance = back @ path.covariances[row] @ back.T
             ray = np.array([x, z]) / max(distance, 1e-6)
             hidden = float(np.mean(size_sigma)) / 2
-            covariance = covariance + np.outer(ray, ray) * hidden**2 + np.eye(2) * _FIXED_M**2
+            across = np.array([ray[1], -ray[0]]) * _END_BIAS * self.end_sigma * distance
+            covariance = (
+                covariance + np.outer(ray, ray) * hidden**2 + np.outer(across, across) + np.eye(2) * _FIXED_M**2
+            )
             yaw = (yaws[row] - self.turns[row] + np.pi) % (2 * np.pi) - np.pi
             box = np.array([x, bottoms[row], z, self.height, size_wl[0], size_wl[1], yaw])
             sigma = np.array(
