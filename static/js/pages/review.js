@@ -1,6 +1,7 @@
 /** The review page: which frame, which picture, what is shown of what was found. */
 
 import { api } from "../api.js";
+import { Adding } from "../review/adding.js";
 import { BirdsEye } from "../review/birdseye.js";
 import { css, hexColor, trackColor } from "../review/colors.js";
 import { FrameStore } from "../review/frames.js";
@@ -23,6 +24,7 @@ const viewer = new Viewer($("#stage"));
 const birdsEye = new BirdsEye($("#birds-eye"));
 const strip = new Strip($("#strip"), store);
 const labelling = new Labelling();
+const adding = new Adding({ labels, labelling, viewer, frame: () => state.frame });
 
 const remembered = JSON.parse(localStorage.getItem("fovea-review") ?? "{}");
 const state = {
@@ -82,6 +84,7 @@ function render() {
   const haze = state.map && view === "left" ? { image: state.map, opacity: state.opacity } : null;
   viewer.show({ frame, image: state.image, haze, view, camera: sequence.camera, detections: state.detections, show: state.show });
   viewer.choose(state.chosenId);
+  adding.moveTo(frame);
   renderBirdsEye();
   renderList();
   renderFacts(view);
@@ -137,6 +140,7 @@ const chosen = () => state.detections?.find((item) => item.id === state.chosenId
 
 /** What is known of the chosen object, and how sure. */
 function renderChosen() {
+  if (adding.isOn) return adding.render();
   const item = chosen();
   $("#chosen").hidden = !item;
   if (!item) return;
@@ -144,6 +148,7 @@ function renderChosen() {
   $("#chosen-name").textContent = item.track_id === null ? item.class_name : `${item.class_name}, track ${item.track_id}`;
   $("#chosen-badge").textContent = item.confirmed ? "confirmed" : "proposed";
   $("#chosen-badge").dataset.kind = item.confirmed ? "success" : "";
+  if ($("#confirm")) $("#confirm").disabled = false;
   const others = item.top_predictions.slice(0, 3).map(({ class_label: name, confidence }) => `${name} ${percent(confidence)}`);
   const sigma = item.box_3d?.sigma;
   const facts = [
@@ -217,7 +222,29 @@ function offerTraining() {
     $("#train").textContent = `Train a class head (${count} new label${count === 1 ? "" : "s"})`;
   }, 1500);
 }
+adding.addEventListener("failed", ({ detail }) => toast(detail.message, "error"));
+adding.addEventListener("added", ({ detail }) => { $("#announcement").textContent = `${detail.class_name} added.`; });
+labelling.addEventListener("removed", ({ detail: { frame, detection } }) => {
+  store.remove(frame, detection);
+  if (frame === state.frame) render();
+});
 labelling.addEventListener("refused", ({ detail }) => toast(detail.message, "error"));
+
+function toggleAdding() {
+  if (!mayLabel || !labels.length) return;
+  if (!adding.isOn && state.view !== "left") setView("left");
+  choose(null);
+  adding.set(!adding.isOn);
+  renderChosen();
+}
+
+/** A class's key or button: of the object being added, else of the chosen one. */
+const giveClass = (number) => (adding.isOn ? adding.setClass(number) : confirm(number));
+
+function leave() {
+  if (!adding.isOn) choose(null);
+  else if (!adding.clear()) toggleAdding();
+}
 
 function describe({ box_3d: box, area, bbox }) {
   if (!box) return area ? `${area.toLocaleString("en")} px, no 3D box` : `${Math.round(bbox[2])} × ${Math.round(bbox[3])} px`;
@@ -374,9 +401,10 @@ strip.addEventListener("go", ({ detail }) => { stop(); go(detail); });
 viewer.addEventListener("choose", ({ detail }) => choose(detail));
 birdsEye.addEventListener("choose", ({ detail }) => choose(detail));
 
-for (const button of document.querySelectorAll("[data-label]")) button.addEventListener("click", () => confirm(Number(button.dataset.label)));
-$("#confirm")?.addEventListener("click", () => confirm());
+for (const button of document.querySelectorAll("[data-label]")) button.addEventListener("click", () => giveClass(Number(button.dataset.label)));
+$("#confirm")?.addEventListener("click", () => (adding.isOn ? adding.accept() : confirm()));
 $("#undo")?.addEventListener("click", undo);
+$("#add")?.addEventListener("click", toggleAdding);
 
 /** `by` frames on, in the order that is chosen. */
 async function move(by) {
@@ -418,21 +446,23 @@ const bindings = {
   t: { run: () => setColors(state.colorBy === "track" ? "class" : "track"), label: "Colour by track or by class" },
   n: { run: () => chooseNext(1), label: "Choose the next object" },
   p: { run: () => chooseNext(-1), label: "Choose the previous object" },
-  Escape: { run: () => choose(null), label: "Choose nothing" },
+  Escape: { run: leave, label: "Choose nothing" },
   "+": { run: () => viewer.zoomBy(1.4), label: "Zoom in" },
   "-": { run: () => viewer.zoomBy(1 / 1.4), label: "Zoom out" },
   0: { run: () => viewer.fit(), label: "Fit the picture" },
 };
 if (mayLabel) {
-  const given = classKeys(labels, ["n", "p", "z", "u", "o"]);
+  const given = classKeys(labels, ["a", "n", "p", "z", "u", "o"]);
   for (const [key, number] of given) {
     const other = bindings[key];
-    const run = () => (chosen() ? confirm(number) : other?.run());
-    bindings[key] = { run, label: other?.label, when: () => Boolean(chosen() || other) };
+    const run = () => (adding.isOn || chosen() ? giveClass(number) : other?.run());
+    bindings[key] = { run, label: other?.label, when: () => Boolean(adding.isOn || chosen() || other) };
     document.querySelector(`[data-label="${number}"]`)?.append(Object.assign(document.createElement("kbd"), { textContent: key }));
   }
   bindings["1…9"] = { label: "Give the chosen object the class of this number, and go on to the next" };
-  bindings.Enter = { run: confirmOrFind, when: onPage, label: "Confirm the chosen object; or choose one to confirm" };
+  bindings.a = { run: toggleAdding, label: "Add an object: drag a box around it, or click on it" };
+  bindings.Tab = { run: () => adding.next(), when: () => adding.hasSeveral };
+  bindings.Enter = { run: () => (adding.isOn ? adding.accept() : confirmOrFind()), when: onPage, label: "Confirm the chosen object; or choose one to confirm" };
   bindings.z = { run: undo, label: "Take the last confirmation back" };
 }
 const keys = shortcuts(bindings);

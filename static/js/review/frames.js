@@ -32,6 +32,10 @@ export class FrameStore {
     frame.detections.splice(at < 0 ? frame.detections.length : at, at < 0 ? 0 : 1, detection);
   }
 
+  remove(frame, { id }) {
+    frame.detections = frame.detections.filter((item) => item.id !== id);
+  }
+
   /** Have the frames from `first` to `last` fetched; resolves once all are here. */
   range(sequence, first, last) {
     const wanted = [];

@@ -3,7 +3,7 @@
 import { api } from "../api.js";
 
 export class Labelling extends EventTarget {
-  #done = []; // [{frame, id, before: {class_id, confirmed}}], the last one last
+  #done = []; // [{frame, id, before: {class_id, confirmed}, or null for what was added}], the last one last
   #sending = Promise.resolve();
 
   get canUndo() {
@@ -20,12 +20,43 @@ export class Labelling extends EventTarget {
     });
   }
 
-  /** Take the last one back; gives {frame, detection}, or null if there is none or it has changed since. */
+  /** Make a proposal an object of `frame`; gives it, or null if it was refused. */
+  add(frame, { mask, quality }, segmenter, classId) {
+    const json = { class_id: classId, mask, quality, segmenter };
+    return this.#send(async () => {
+      try {
+        const made = await api(`frames/${frame.id}/detections`, { method: "POST", json, idempotencyKey: crypto.randomUUID() });
+        this.#done.push({ frame, id: made.id, before: null });
+        this.#tell("change", { frame, detection: made });
+        return made;
+      } catch (error) {
+        this.#tell("refused", error);
+        return null;
+      }
+    });
+  }
+
+  async #remove(frame, item) {
+    try {
+      await api(`detections/${item.id}`, { method: "DELETE", ifMatch: `"${item.version}"` });
+      this.#tell("removed", { frame, detection: item });
+    } catch (error) {
+      this.#tell("refused", error);
+    }
+    return null;
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  /** Take the last one back; gives {frame, detection}, or null if nothing is left of it or it has changed since. */
   undo() {
     return this.#send(async () => {
       const last = this.#done.pop();
       const item = last?.frame.detections.find(({ id }) => id === last.id);
       if (!item) return null;
+      if (!last.before) return this.#remove(last.frame, item);
       const detection = await this.#judge(last.frame, item, last.before);
       return detection && { frame: last.frame, detection };
     });
@@ -43,13 +74,13 @@ export class Labelling extends EventTarget {
     const { version } = frame.detections.find(({ id }) => id === item.id) ?? item;
     try {
       const now = await api(`detections/${item.id}`, { method: "PATCH", ifMatch: `"${version}"`, json: change });
-      this.dispatchEvent(new CustomEvent("change", { detail: { frame, detection: now } }));
+      this.#tell("change", { frame, detection: now });
       return now;
     } catch (error) {
       if (error.status === 412 && error.body.current) {
-        this.dispatchEvent(new CustomEvent("change", { detail: { frame, detection: error.body.current } }));
+        this.#tell("change", { frame, detection: error.body.current });
       }
-      this.dispatchEvent(new CustomEvent("refused", { detail: error }));
+      this.#tell("refused", error);
       return null;
     }
   }

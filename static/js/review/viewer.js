@@ -18,6 +18,8 @@ export class Viewer extends EventTarget {
   #chosen = null;
   #drag = null;
   #frameRequest = 0;
+  #pointing = false; // a drag is a box, a click a point; else they pan and choose
+  #draft = null; // {mask, points, labels, box, paint}: what is being pointed at, and the mask proposed for it
 
   constructor(stage) {
     super();
@@ -43,6 +45,17 @@ export class Viewer extends EventTarget {
 
   choose(id) {
     this.#chosen = id;
+    this.#redraw();
+  }
+
+  set pointing(value) {
+    this.#pointing = value;
+    this.#stage.style.cursor = value ? "crosshair" : "";
+    this.#hover(null);
+  }
+
+  draft(draft) {
+    this.#draft = draft;
     this.#redraw();
   }
 
@@ -125,7 +138,7 @@ export class Viewer extends EventTarget {
     context.clearRect(0, 0, this.#overlay.width, this.#overlay.height);
     context.setTransform(ratio, 0, 0, ratio, left * ratio, top * ratio);
     const eye = view === "right" ? "right" : "left";
-    const dimmed = this.#chosen !== null && detections.some((item) => item.id === this.#chosen);
+    const dimmed = Boolean(this.#draft) || (this.#chosen !== null && detections.some((item) => item.id === this.#chosen));
     for (const item of detections) {
       context.globalAlpha = dimmed && item.id !== this.#chosen ? 0.35 : 1;
       if (show.masks && item.mask && item.camera === eye) this.#drawMask(context, item, scale);
@@ -144,6 +157,42 @@ export class Viewer extends EventTarget {
       }
     }
     context.globalAlpha = 1;
+    if (eye === "left") this.#drawDraft(context, scale);
+  }
+
+  #drawDraft(context, scale) {
+    const { mask, points, labels, box, paint } = this.#draft ?? {};
+    if (mask) this.#drawMask(context, { mask, paint }, scale);
+    const drawn = this.#drag?.box ?? box;
+    if (drawn) {
+      const [x, y, width, height] = drawn.map((value) => value * scale);
+      context.lineWidth = 3;
+      context.strokeStyle = "rgb(0 0 0 / 0.55)";
+      context.strokeRect(x, y, width, height);
+      context.setLineDash([6, 4]);
+      context.lineWidth = 1.5;
+      context.strokeStyle = "#fff";
+      context.strokeRect(x, y, width, height);
+      context.setLineDash([]);
+    }
+    points?.forEach(([x, y], n) => {
+      context.beginPath();
+      context.arc(x * scale, y * scale, 5, 0, 2 * Math.PI);
+      context.fillStyle = labels[n] ? "#2fbf71" : "#e5484d";
+      context.fill();
+      context.lineWidth = 2;
+      context.strokeStyle = "#fff";
+      context.stroke();
+    });
+  }
+
+  /** Where in the frame an event of the pointer is, in its pixels, within it. */
+  #place(event) {
+    const outer = this.#stage.getBoundingClientRect();
+    const { scale, left, top } = this.#placement;
+    const { width, height } = this.#scene.frame;
+    const within = (value, most) => Math.max(0, Math.min(most - 0.01, value));
+    return [within((event.clientX - outer.left - left) / scale, width), within((event.clientY - outer.top - top) / scale, height)];
   }
 
   #pixels(item) {
@@ -197,14 +246,18 @@ export class Viewer extends EventTarget {
   #onDown(event) {
     if (event.button > 1) return;
     this.#drag = { at: [event.clientX, event.clientY], pan: this.#pan, moved: false };
+    if (this.#pointing && event.button === 0 && this.#scene) this.#drag.from = this.#place(event);
     this.#stage.setPointerCapture(event.pointerId);
   }
 
   #onMove(event) {
-    if (!this.#drag) return this.#hover(this.#at(event));
+    if (!this.#drag) return this.#pointing ? undefined : this.#hover(this.#at(event));
     const moved = [event.clientX - this.#drag.at[0], event.clientY - this.#drag.at[1]];
     if (Math.hypot(...moved) > 4) this.#drag.moved = true;
-    if (this.#drag.moved && this.#zoom > 1) {
+    if (this.#drag.from) {
+      if (this.#drag.moved) this.#drag.box = between(this.#drag.from, this.#place(event));
+      this.#redraw();
+    } else if (this.#drag.moved && this.#zoom > 1) {
       this.#pan = this.#drag.pan.map((value, n) => value + moved[n]);
       this.#stage.style.cursor = "grabbing";
       this.#redraw(true);
@@ -212,12 +265,20 @@ export class Viewer extends EventTarget {
   }
 
   #onUp(event) {
+    const { from, box } = this.#drag ?? {};
     const clicked = this.#drag && !this.#drag.moved;
     this.#drag = null;
-    this.#stage.style.cursor = "";
-    if (clicked) this.dispatchEvent(new CustomEvent("choose", { detail: this.#at(event) }));
+    this.#stage.style.cursor = this.#pointing ? "crosshair" : "";
+    if (from) {
+      if (clicked) this.dispatchEvent(new CustomEvent("point", { detail: { at: from, label: event.shiftKey ? 0 : 1 } }));
+      else if (box?.[2] >= 2 && box[3] >= 2) this.dispatchEvent(new CustomEvent("box", { detail: box }));
+      this.#redraw();
+    } else if (clicked) this.dispatchEvent(new CustomEvent("choose", { detail: this.#at(event) }));
   }
 }
+
+/** [x, y, width, height] between two corners. */
+const between = ([x1, y1], [x2, y2]) => [Math.min(x1, x2), Math.min(y1, y2), Math.abs(x1 - x2), Math.abs(y1 - y2)];
 
 /** `quiet`: there is a 3D box too, so the flat one only hints at its extent. */
 function drawBox(context, { bbox, paint }, scale, strong, quiet) {

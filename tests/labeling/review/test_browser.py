@@ -1,6 +1,8 @@
 """In a real browser: stepping, views, filters and the way to the export."""
 
 import os
+import socket
+import threading
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
@@ -11,7 +13,10 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
+from core.model_door import address
 from labeling.jobs.models import Detection, Frame
+from pipeline.segmentation.model_client import short_address
+from pipeline.segmentation.model_server import serve
 from pipeline.storage.layout import SequenceLayout
 from tests.labeling.review.scenes import make_job
 
@@ -237,3 +242,69 @@ def test_the_arrows_step_through_the_least_sure_frames_first(page, job):
     page.keyboard.press("o")  # time again
     page.keyboard.press("ArrowRight")
     _at(page, 8)
+
+
+@pytest.fixture
+def served(settings):
+    """The process that keeps models, in a thread."""
+    pytest.importorskip("pipeline.segmentation.classical")
+    place = address()
+    place.parent.mkdir(parents=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with short_address(place) as short:
+        listener.bind(short)
+    listener.listen(8)
+    listener.setblocking(False)
+    thread = threading.Thread(target=serve, args=(listener, settings.JOBS_ROOT, [], 5.0), daemon=True)
+    thread.start()
+    yield
+    thread.join(15)
+    listener.close()
+
+
+def _on_stage(page, x, y):
+    """Where on the screen a pixel of the 320 × 180 frame is."""
+    box = page.locator("#stage").bounding_box()
+    scale = min(box["width"] / 320, box["height"] / 180)
+    left, top = box["x"] + (box["width"] - 320 * scale) / 2, box["y"] + (box["height"] - 180 * scale) / 2
+    return left + x * scale, top + y * scale
+
+
+def test_a_box_around_what_was_missed_becomes_an_object_and_is_taken_back(page, job, owner, served):
+    frame = Frame.objects.get(sequence__position=0, number=0)
+    there = frame.detections.get(label_class__number=3)
+    before = page.locator("#detections li").count()
+    page.keyboard.press("a")
+    assert "drag a box" in page.inner_text("#prompt-hint")
+    page.mouse.move(*_on_stage(page, there.x - 3, there.y - 3))
+    page.mouse.down()
+    page.mouse.move(*_on_stage(page, there.x + there.width + 3, there.y + there.height + 3), steps=4)
+    page.mouse.up()
+    page.wait_for_selector("#prompt-hint:has-text('quality')")
+    page.keyboard.press("Escape")  # thrown away
+    page.wait_for_selector("#prompt-hint:has-text('drag a box')")
+    page.mouse.move(*_on_stage(page, there.x - 3, there.y - 3))
+    page.mouse.down()
+    page.mouse.move(*_on_stage(page, there.x + there.width + 3, there.y + there.height + 3), steps=4)
+    page.mouse.up()
+    page.wait_for_selector("#prompt-hint:has-text('quality')")
+    page.keyboard.press("3")
+    page.wait_for_selector("#prompt-hint:has-text('Traffic cone')")
+    page.keyboard.press("Enter")
+    page.wait_for_function("n => document.querySelectorAll('#detections li').length === n", arg=before + 1)
+    made = Detection.objects.get(frame=frame, prompted_segmenter="classical")
+    assert (made.label_class.number, made.confirmed_by, made.source) == (3, owner, "human")
+    overlap = min(made.x + made.width, there.x + there.width) - max(made.x, there.x)
+    assert overlap > 0.7 * there.width
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#add[aria-pressed=false]")
+    page.keyboard.press("z")
+    page.wait_for_function("n => document.querySelectorAll('#detections li').length === n", arg=before)
+    assert not Detection.objects.filter(pk=made.pk).exists()
+
+
+def test_where_no_model_answers_the_page_says_so(page, job):
+    page.keyboard.press("a")
+    page.mouse.click(*_on_stage(page, 100, 100))
+    page.wait_for_selector(".toast[data-kind=error]:has-text('start a worker')")
+    page.problems.clear()  # the browser tells of the 503 by itself
