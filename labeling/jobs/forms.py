@@ -110,7 +110,7 @@ class JobForm(forms.Form):
 
     def segmenter_choices(self) -> list[dict[str, Any]]:
         chosen = self["segmenter"].value()
-        auto = {"name": "auto", "available": True, "reason": "", "how_to_get": ""}
+        auto = {"name": "auto", "available": True, "reason": "", "how_to_get": "", "speed": "", "sizes": []}
         return [
             {
                 **item,

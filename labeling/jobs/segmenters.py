@@ -18,6 +18,12 @@ HELP = {
     "sam3": "Segment Anything 3: looks for the text prompts of the label classes.",
 }
 
+SPEED = {
+    "geometric": "on a CPU, about ten VGA frames a second",
+    "deeplab": "on a CPU, a few VGA frames a second",
+}
+"""Of those without sizes (docs/models.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -58,12 +64,20 @@ def choose(
 
 
 def statuses() -> list[dict[str, Any]]:
-    """Every segmenter with whether it can run here, why not, and how to get it."""
-    from pipeline.segmentation import registry
+    """Every segmenter: whether it can run here, why not, how to get it, how fast it is, which sizes are here."""
+    from pipeline.segmentation import registry, sam_status
 
     found = registry.statuses(settings.MODELS_FOLDERS)
     return [
-        {"name": item.name, "available": item.available, "reason": item.reason, "how_to_get": item.how_to_get}
+        {
+            "name": item.name,
+            "available": item.available,
+            "reason": item.reason,
+            "how_to_get": item.how_to_get,
+            "speed": sam_status.speed(item.name) if item.name in registry.SIZED else SPEED.get(item.name, ""),
+            "sizes": sam_status.sizes_here(item.name, settings.MODELS_FOLDERS) if item.name in registry.SIZED else [],
+            "powers": sorted(registry.powers(item.name)),
+        }
         for item in found
     ]
 

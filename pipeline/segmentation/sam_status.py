@@ -54,8 +54,14 @@ def how_to_get(segmenter: str, variant: str) -> str:
     """What a person has to do, and how fast it will be here."""
     size = "large" if segmenter == "sam3" else variant
     wanted = weights.of_family(FAMILIES[segmenter], size)[0].name
-    speed = f"on the GPU here, {_ON_GPU[segmenter]}" if device.runs_on_gpu() else f"on a CPU, {_ON_CPU[segmenter]}"
-    return f"{weights.how_to_get(wanted)} Then {_INSTALL}. It takes, {speed}."
+    return f"{weights.how_to_get(wanted)} Then {_INSTALL}. It takes, {speed(segmenter)}."
+
+
+def speed(segmenter: str) -> str:
+    """How long it takes on this machine, for a sentence."""
+    if device.runs_on_gpu():
+        return f"on the GPU here, {_ON_GPU[segmenter]}"
+    return f"on a CPU, {_ON_CPU[segmenter]}"
 
 
 def unsuited(segmenter: str, classes: Sequence[ClassSpec], *, class_head: bool) -> str:

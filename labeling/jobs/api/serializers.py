@@ -217,3 +217,8 @@ class SegmenterSerializer(serializers.Serializer[Any]):
     available = serializers.BooleanField()
     reason = serializers.CharField(help_text="Why it cannot run here")
     how_to_get = serializers.CharField()
+    speed = serializers.CharField(help_text="What to expect on this machine")
+    sizes = serializers.ListField(child=serializers.CharField(), help_text="Sizes whose weights are here")
+    powers = serializers.ListField(
+        child=serializers.CharField(), help_text="Of automatic (what jobs need), interactive, video"
+    )

@@ -26,7 +26,14 @@ function show() {
   form.querySelector("[data-segmentation]").hidden = !running.includes("segmentation");
   form.querySelector("[data-diversity]").hidden = !form.elements.enable_diversity_filter.checked;
 
+  const sized = form.querySelector("input[name=segmenter]:checked")?.dataset.sizes?.split(" ").filter(Boolean) ?? [];
   form.elements.sam3_variant.closest(".field").hidden = !form.elements.segmenter.value?.startsWith("sam");
+  for (const option of form.elements.sam3_variant.options) {
+    // SAM 3 has one size, whichever is asked for.
+    option.disabled = form.elements.segmenter.value === "sam2" && !sized.includes(option.value);
+  }
+  const chosen = form.elements.sam3_variant.selectedOptions[0];
+  if (chosen?.disabled && sized.length) form.elements.sam3_variant.value = sized[0];
 
   const files = boxes("file_ids");
   const usable = files.filter((box) => !box.disabled);
