@@ -50,7 +50,7 @@ VERSION: Final = 1
 NONE_ID: Final = 0
 """The label, and in `meta` the id, of "none of these"."""
 NONE_PRIOR: Final = 0.05
-"""Share of instances that are of no class with a label, as long as nothing else is known."""
+"""Share of instances that are of none of the classes once each has many labels; before, more (`unseen_prior`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,10 @@ class ClassHead:
         if segmenter_scores is not None:
             scores = [each for each, k in zip(segmenter_scores, keep, strict=True) if k]
         class_ids = tuple(each.id for each in named)
+        prior = training.unseen_prior(none_prior, int(ids.size), len(class_ids), len(classes))
         # The same sums in the same order, whatever the number of cores.
         with threadpool_limits(limits=1, user_api="blas"):
-            fitted = training.train(x, ids, class_ids, owners, scores, none_prior)
+            fitted = training.train(x, ids, class_ids, owners, scores, prior)
         counts = {each.id: int(np.count_nonzero(ids == each.id)) for each in named}
         meta = {
             "format": FORMAT,

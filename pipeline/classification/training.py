@@ -26,6 +26,8 @@ _FEW: Final = 4.0
 """Labels from which on the prototypes know half of how things vary; with fewer, they must not be sure."""
 _CAUTION: Final = 1.0
 """Labels' worth of trust in that, for the temperature; and in the gate as it is without labels."""
+_BEFORE: Final = 2.0
+"""How often a class without a label is taken to have been seen."""
 _GATE_CAUTION: Final = 1.0
 
 
@@ -136,6 +138,16 @@ def train(
         weight,
         learned,
     )
+
+
+def unseen_prior(none_prior: float, labels: int, labelled: int, classes: int) -> float:
+    """Share of instances to be expected of no class with a label, of which there are `labelled` of all `classes`.
+
+    Each class counts as if it had been seen _BEFORE times; that the next instance is of a kind nobody thought of is
+    likelier the fewer have been seen (Good's and Turing's argument, with a kind seen once assumed).
+    """
+    waiting = (classes - labelled) * _BEFORE / (labels + classes * _BEFORE)
+    return 1 - (1 - none_prior) * (1 - waiting) * (1 - 1 / (labels + 2))
 
 
 def _met(column: Columns, fold: Columns, columns: int) -> NDArray[np.bool_]:

@@ -43,6 +43,18 @@ def test_from_one_label_on_like_is_told_from_unlike():
     assert alike.min() > other.max()
 
 
+def test_one_label_does_not_give_everything_its_name():
+    """Of five classes one has a label: what else there is, is likelier one of the others."""
+    five = (*CLASSES, ClassSpec(9, "lamp"))
+    x, labels = cloud(1, 0, ids=(2,))
+    p = ClassHead.fit(x, labels, five, feature_kind="test/1").predict_proba(cloud(60, 1, ids=(1, 3, 9))[0])
+    assert p[:, 0].mean() < 0.4
+    many = ClassHead.fit(*cloud(40, 0, ids=(1, 2, 3, 9)), five, feature_kind="test/1")
+    assert many.meta["none"]["prior"] < 0.15
+    few = ClassHead.fit(*cloud(4, 0, ids=(1, 2)), five, feature_kind="test/1")
+    assert 0.4 < few.meta["none"]["prior"] < 0.7
+
+
 def test_from_three_labels_on_classes_are_told_apart():
     head = fitted(3)
     x, labels = cloud(60, 1)
