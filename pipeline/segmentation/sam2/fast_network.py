@@ -106,6 +106,7 @@ def build(network: Network, sha256: str, cache: Path, wanted: str = "") -> FastN
 def _export(network: Network, runtime: str, folder: Path) -> None:
     """Make all parts under a temporary name, compare them, and move the folder into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("compiling SAM 2 with %s for this machine, once: a minute or so", runtime)
     started = time.perf_counter()
     temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     try:
