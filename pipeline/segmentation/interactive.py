@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pipeline.errors import PipelineError, SegmenterUnavailableError
-from pipeline.segmentation import registry, rle
+from pipeline.segmentation import registry, rle, sam_status
 from pipeline.segmentation.base import ClassSpec, Interactive, Prompt
 from pipeline.segmentation.warm import WarmModels, file_state
 
@@ -64,7 +64,9 @@ def load(name: str, models_folders: Sequence[Path], variant: str = "tiny") -> In
     """Construct the backend. Raises SegmenterUnavailableError where it cannot run."""
     module, _, attribute = BACKENDS[name].partition(":")
     backend: Any = getattr(import_module(module), attribute)
-    sized = {} if name == WITHOUT_WEIGHTS else {"variant": variant}
+    sizes = sam_status.sizes_here(name, models_folders) if name in registry.SIZED else []
+    # A click is worth more than its size: where the one asked for is not here, another one answers.
+    sized = {"variant": variant if variant in sizes else sizes[0]} if sizes else {}
     found: Interactive = backend(_ANYTHING, tuple(models_folders), **sized)
     return found
 

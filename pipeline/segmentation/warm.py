@@ -152,8 +152,12 @@ def segmenter(
 
 
 def file_state(models_folders: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
-    """Name, time and size of what lies in the models folders: weights that were replaced are loaded anew."""
-    paths = [path for folder in models_folders for path in [*folder.glob("*"), *folder.glob("*/*.*")] if path.is_file()]
+    """Name, time and size of what lies in the models folders: weights that were replaced are loaded anew.
+
+    What is derived from weights lies in hidden folders, and changes while they are loaded: it does not count.
+    """
+    found = (path for folder in models_folders for path in [*folder.glob("*"), *folder.glob("[!.]*/*.*")])
+    paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     return tuple(sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths))
 
 
