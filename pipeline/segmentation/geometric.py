@@ -280,7 +280,9 @@ class Geometric:
         )
         share = posterior(values)
         best = int(np.argmax(share))
-        fill = piece.pixels.size / ((right - left + 1) * (lower - upper + 1))
+        # Of nearly all of it: a few stray pixels may lie far off.
+        spans = [quantiles(each, (0.015, 0.985)) for each in np.divmod(piece.pixels, x.shape[1])]
+        fill = piece.pixels.size / ((spans[0][1] - spans[0][0] + 1) * (spans[1][1] - spans[1][0] + 1))
         support = rising(fill, _FILL) * rising(around.free, _FREE) * rising((top - bottom) / top, _VISIBLE)
         solid, known = solidity(mask[window], depth[window])
         support *= rising(solid, _SOLID) * rising(known, _KNOWN)

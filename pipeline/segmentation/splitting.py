@@ -5,7 +5,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, maximum
 
 from pipeline.segmentation.components import surface_components
 
@@ -31,7 +31,9 @@ _GAIN_SHARE: Final = 0.35
 that much more of the hulls filled, absolutely and of what was empty."""
 _OTHER_SIDE: Final = 0.1
 """Share of an outline that lies between two points of different sides, at least, either way round."""
+_MOST_DENTS: Final = 8
 _MOST_CUTS: Final = 12
+"""Bounds on the time that a ragged mask takes."""
 _LEVELS: Final = 24
 """Widths at which a mask is cut open to find its lobes."""
 
@@ -112,7 +114,8 @@ def _cut_between_dents(piece: Mask, least: int) -> list[Mask] | None:
     if defects is None:
         return None
     area = float(np.count_nonzero(piece))
-    deep = [int(far) for _, _, far, depth in defects.reshape(-1, 4) if depth / 256 > _DENT * np.sqrt(area)]
+    dents = sorted(defects.reshape(-1, 4).tolist(), key=lambda each: (-each[3], each[2]))[:_MOST_DENTS]
+    deep = [int(far) for _, _, far, depth in dents if depth / 256 > _DENT * np.sqrt(area)]
     before = _solidity(piece)
     best: tuple[float, list[Mask]] | None = None
     for a, b in _cuts(outline, deep):
@@ -161,7 +164,7 @@ def _lobes(width: Floats, neck: float, lobe: float) -> NDArray[np.int32]:
     widest = float(width.max())
     for level in np.linspace(0, widest, _LEVELS, endpoint=False)[1:]:
         number, labels = cv2.connectedComponents((width > level).astype(np.uint8), connectivity=8)
-        peaks = np.array([width[labels == each].max() for each in range(1, number)])
+        peaks = np.asarray(maximum(width, labels, np.arange(1, number)))
         wide = np.flatnonzero((peaks >= lobe * widest) & (level <= neck * peaks)) + 1
         if wide.size >= 2:
             return np.asarray(np.searchsorted(wide, labels) + 1, np.int32) * np.isin(labels, wide)
