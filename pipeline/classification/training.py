@@ -144,10 +144,10 @@ def unseen_prior(none_prior: float, labels: int, labelled: int, classes: int) ->
     """Share of instances to be expected of no class with a label, of which there are `labelled` of all `classes`.
 
     Each class counts as if it had been seen _BEFORE times; that the next instance is of a kind nobody thought of is
-    likelier the fewer have been seen (Good's and Turing's argument, with a kind seen once assumed).
+    likelier the fewer have been seen (Good's and Turing's argument, with half a kind seen once assumed).
     """
     waiting = (classes - labelled) * _BEFORE / (labels + classes * _BEFORE)
-    return 1 - (1 - none_prior) * (1 - waiting) * (1 - 1 / (labels + 2))
+    return 1 - (1 - none_prior) * (1 - waiting) * (1 - 0.5 / (labels + 2))
 
 
 def _met(column: Columns, fold: Columns, columns: int) -> NDArray[np.bool_]:
