@@ -97,7 +97,6 @@ def test_started_again_it_stops_cleanly_and_soon(fovea):
 
 
 def test_models_are_served_from_the_first_click_on_and_again_after_a_kill(fovea):
-    pytest.importorskip("pipeline.segmentation.classical")
     address = fovea.home / "run" / f"models-{socket.gethostname()}.sock"
     fovea.wait(lambda: fovea.pids("worker") and address.exists(), 20)
     assert stat.S_IMODE(address.stat().st_mode) == 0o600

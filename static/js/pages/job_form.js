@@ -32,8 +32,8 @@ function show() {
     // SAM 3 has one size, whichever is asked for.
     option.disabled = form.elements.segmenter.value === "sam2" && !sized.includes(option.value);
   }
-  const chosen = form.elements.sam3_variant.selectedOptions[0];
-  if (chosen?.disabled && sized.length) form.elements.sam3_variant.value = sized[0];
+  const size = form.elements.sam3_variant.selectedOptions[0];
+  if (size?.disabled && sized.length) form.elements.sam3_variant.value = sized[0];
 
   const files = boxes("file_ids");
   const usable = files.filter((box) => !box.disabled);

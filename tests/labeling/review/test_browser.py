@@ -247,7 +247,6 @@ def test_the_arrows_step_through_the_least_sure_frames_first(page, job):
 @pytest.fixture
 def served(settings):
     """The process that keeps models, in a thread."""
-    pytest.importorskip("pipeline.segmentation.classical")
     place = address()
     place.parent.mkdir(parents=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -255,7 +254,7 @@ def served(settings):
         listener.bind(short)
     listener.listen(8)
     listener.setblocking(False)
-    thread = threading.Thread(target=serve, args=(listener, settings.JOBS_ROOT, [], 5.0), daemon=True)
+    thread = threading.Thread(target=serve, args=(listener, settings.JOBS_ROOT, [], 10.0), daemon=True)
     thread.start()
     yield
     thread.join(15)

@@ -18,8 +18,6 @@ from tests.factories import MembershipFactory
 
 pytestmark = pytest.mark.django_db
 
-pytest.importorskip("pipeline.segmentation.classical")
-
 
 @pytest.fixture
 def frame(job):
@@ -36,10 +34,10 @@ def served(settings):
         listener.bind(short)
     listener.listen(8)
     listener.setblocking(False)
-    thread = threading.Thread(target=serve, args=(listener, settings.JOBS_ROOT, [], 1.0), daemon=True)
+    thread = threading.Thread(target=serve, args=(listener, settings.JOBS_ROOT, [], 5.0), daemon=True)
     thread.start()
     yield
-    thread.join(10)
+    thread.join(15)
     listener.close()
 
 

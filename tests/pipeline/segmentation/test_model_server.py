@@ -13,8 +13,6 @@ from pipeline.segmentation.base import Prompt, Proposal
 from pipeline.segmentation.interactive import KEPT_EMBEDDINGS, Clicks, choose
 from pipeline.segmentation.model_client import ModelServerError, ask, short_address
 
-pytest.importorskip("pipeline.segmentation.classical")
-
 
 @pytest.fixture
 def image(tmp_path):
@@ -39,10 +37,10 @@ def served(tmp_path, image):
         listener.bind(short)
     listener.listen(8)
     listener.setblocking(False)
-    thread = threading.Thread(target=model_server.serve, args=(listener, image.parent, [tmp_path], 1.5), daemon=True)
+    thread = threading.Thread(target=model_server.serve, args=(listener, image.parent, [tmp_path], 5.0), daemon=True)
     thread.start()
     yield address
-    thread.join(10)
+    thread.join(15)
     assert not thread.is_alive()  # it ends by itself once nobody asks
     listener.close()
 
