@@ -205,8 +205,8 @@ def _thinned(bev: Points) -> Points:
     distance, and what a mismatch scattered in front of the object or behind it weighs nothing."""
     cell = max(_CELL_M, 0.002 * float(np.median(np.hypot(*bev.T))))
     places = np.floor((bev - bev.min(axis=0)) / cell).astype(np.int64)
-    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
-    counts = np.bincount(inverse.ravel())
+    keys = places[:, 0] * (int(places[:, 1].max(initial=0)) + 1) + places[:, 1]
+    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
     order = np.sort(first[counts >= _SPARSE * np.quantile(counts, 0.9)])
     bev = bev[order]
     return bev[:: len(bev) // _MAX_SEARCHED + 1]

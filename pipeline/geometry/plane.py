@@ -1,6 +1,6 @@
 """The ground under the camera, found among 3D points with gravity as a guide."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,10 @@ Hypothesis = tuple[NDArray[np.float64], float]
 
 _HYPOTHESES: Final = 400
 _SAMPLE: Final = 4000
+_RANKED: Final = 2000
 _REFINED: Final = 12
+_FINAL: Final = 3
+"""How many points rank the hypotheses, how many of these are refined on the sample, and how many on all points."""
 _WEIGHT_BELOW: Final = 0.1
 """What a point below the plane counts against it: a table top loses to an equally large floor."""
 
@@ -68,12 +71,20 @@ def fit_ground_plane(
         # An error of 1/z moves a point of the ground by height · z · error.
         return np.asarray(tolerance + inverse_depth_noise * abs(offset) * np.abs(these[:, 2]))
 
-    def support(plane: Hypothesis, sample: Points = sample) -> float:
-        """Points on the plane, near ones more (MSAC), level planes more (the limit is 3 sigma), less those below."""
-        height = (sample @ plane[0] + plane[1]) / sigma(sample, plane[1])
-        on = float(np.clip(1 - height**2, 0, None).sum())
-        tilt = np.degrees(np.arccos(min(1.0, float(plane[0] @ up)))) / max_tilt_deg
-        return on * float(np.exp(-4.5 * tilt**2)) - _WEIGHT_BELOW * np.count_nonzero(height < -2)
+    def support(planes: Sequence[Hypothesis], these: Points) -> NDArray[np.float64]:
+        """Points on each plane, near ones more (MSAC), level planes more (the limit is 3 sigma), less those below."""
+        normals, offsets = np.array([plane[0] for plane in planes]), np.array([plane[1] for plane in planes])
+        height = normals @ these.T + offsets[:, None]
+        height /= tolerance + inverse_depth_noise * np.abs(offsets)[:, None] * np.abs(these[:, 2])
+        below = np.count_nonzero(height < -2, axis=1)
+        np.square(height, out=height)
+        on = np.maximum(1 - height, 0).sum(axis=1)
+        tilt = np.degrees(np.arccos(np.minimum(1.0, normals @ up))) / max_tilt_deg
+        return np.asarray(on * np.exp(-4.5 * tilt**2) - _WEIGHT_BELOW * below)
+
+    def best(planes: Sequence[Hypothesis], these: Points, number: int) -> list[Hypothesis]:
+        ranked = np.argsort(-support(planes, these), kind="stable")[:number]
+        return [planes[int(place)] for place in ranked]
 
     def refined(plane: Hypothesis, these: Points, rounds: int) -> Hypothesis:
         for _ in range(rounds):
@@ -84,11 +95,14 @@ def fit_ground_plane(
             plane = _least_squares(these, weights, up)
         return plane
 
-    hypotheses = sorted(_hypotheses(sample, up, min_cos, rng), key=support, reverse=True)[:_REFINED]
-    hypotheses = [refined(refined(plane, sample, 3), points, 3) for plane in hypotheses]
+    hypotheses = list(_hypotheses(sample, up, min_cos, rng))
     if not hypotheses:
         return None
-    normal, offset = max(hypotheses, key=lambda plane: support(plane, points))
+    hypotheses = [
+        refined(plane, sample, 3) for plane in best(hypotheses, sample[:: -(-len(sample) // _RANKED)], _REFINED)
+    ]
+    hypotheses = [refined(plane, points, 3) for plane in best(hypotheses, sample, _FINAL)]
+    ((normal, offset),) = best(hypotheses, points, 1)
     inliers = int(np.count_nonzero(np.abs(points @ normal + offset) < sigma(points, offset)))
     if inliers < max(min_inliers, min_share * len(points)) or normal @ up < min_cos or offset <= 0:
         return None
@@ -117,9 +131,11 @@ def _hypotheses(
 
 def _least_squares(points: Points, weights: NDArray[np.float64], up: NDArray[np.float64]) -> Hypothesis:
     """The plane of least weighted squares; weights are those of the residuals' squares, square-rooted."""
-    squared = weights**2
-    centre = np.average(points, axis=0, weights=squared)
-    scatter = ((points - centre) * squared[:, None]).T @ (points - centre)
+    used = weights > 0
+    points, squared = points[used], weights[used] ** 2
+    centre = squared @ points / squared.sum()
+    apart = points - centre
+    scatter = (apart * squared[:, None]).T @ apart
     normal = np.linalg.eigh(scatter)[1][:, 0]
     normal = normal if normal @ up > 0 else -normal
     return normal, float(-normal @ centre)

@@ -1,7 +1,7 @@
 """From the journals of a sequence to refined boxes: the camera's way through the world, and each track along it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from pipeline.geometry.boxes3d import level_rotation, wrap_angle
 from pipeline.geometry.outline import Outline
+from pipeline.stages.base import StageContext
+from pipeline.stages.by_frame import ByFrame
 from pipeline.stages.run import journal_path
 from pipeline.storage.journal import read_journal
 from pipeline.storage.layout import SequenceLayout
-from pipeline.storage.records import BoxRecord, FrameRecord
-from pipeline.storage.sequence import read_frames
+from pipeline.storage.records import BoxRecord, FrameRecord, TrackRecord
+from pipeline.storage.sequence import read_boxes, read_camera, read_detections, read_frames
+from pipeline.tracking.linking import Piece, link
 from pipeline.tracking.refinement import Refined, Sight, Standpoint, refine
 
 Array = NDArray[np.float64]
@@ -80,18 +83,91 @@ def read_poses(layout: SequenceLayout) -> Iterator[Pose]:
         yield Pose(frame, level, stand)
 
 
-def refine_track(
-    poses: Sequence[Pose], boxes: Sequence[BoxRecord], typical_size_hwl: tuple[float, float, float] | None, focal: float
-) -> list[tuple[list[float], list[float]] | None]:
-    """Box (7) and sigma (7) of each detection of one track, in camera axes as records hold them; None where there is
-    none. poses and boxes go together, in the order of time; focal in pixels."""
-    sights = []
-    for pose, box in zip(poses, boxes, strict=True):
-        outline = None if box.outline is None else Outline.from_json(box.outline)
-        whole = box.truncated < _TRUNCATED and box.occluded < 2
-        sights.append(Sight(pose.frame.number, pose.row(box), outline, whole))
-    results = refine(sights, [pose.stand for pose in poses], typical_size_hwl, END_PIXELS / focal)
-    return [None if each is None else _in_camera(pose, each) for pose, each in zip(poses, results, strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One detection of a track. place: x, z in the world, None where it has no box."""
+
+    record: TrackRecord
+    pose: Pose
+    sight: Sight
+    place: Array | None
+
+
+def with_hindsight(
+    context: StageContext, poses: Sequence[Pose], tracked: Sequence[list[TrackRecord]]
+) -> tuple[list[list[TrackRecord]], dict[tuple[int, int], TrackRecord]]:
+    """What the whole sequence says of its tracks: pieces of one are linked, and boxes refined over each.
+
+    tracked: the records of each frame. Gives them with the ids that remain, counted from 1 in the order of appearance,
+    and those that have a refined box also by frame and instance, with it.
+    """
+    members, classes = _members(context, poses, tracked)
+    if not members:
+        return list(tracked), {}
+    heads = link([piece for track in members if (piece := _piece(track, classes[track], members[track])) is not None])
+    for track_id, head in sorted(heads.items()):
+        members[head] += members.pop(track_id)
+    numbers: dict[int, int] = {}
+    renamed: list[list[TrackRecord]] = []
+    for records in tracked:
+        renamed.append([])
+        for record in records:
+            if record.track_id is not None:
+                head = heads.get(record.track_id, record.track_id)
+                record = replace(record, track_id=numbers.setdefault(head, len(numbers) + 1))
+            renamed[-1].append(record)
+    camera = read_camera(context.layout)
+    sizes = {item.id: item.typical_size_hwl for item in context.classes}
+    result = {}
+    for track_id, found in members.items():
+        found.sort(key=lambda each: each.record.number)
+        boxes = refine(
+            [each.sight for each in found],
+            [each.pose.stand for each in found],
+            sizes.get(classes[track_id]),
+            END_PIXELS / camera.fx,
+        )
+        for member, refined in zip(found, boxes, strict=True):
+            if refined is not None:
+                box, sigma = _in_camera(member.pose, refined)
+                key = member.record.number, member.record.instance
+                result[key] = replace(member.record, track_id=numbers[track_id], box=box, sigma=sigma)
+    return renamed, result
+
+
+def _members(
+    context: StageContext, poses: Sequence[Pose], tracked: Sequence[list[TrackRecord]]
+) -> tuple[dict[int, list[_Member]], dict[int, int]]:
+    """The detections of each track, and its class: the one with most confidence in all."""
+    members: dict[int, list[_Member]] = {}
+    votes: dict[int, dict[int, float]] = {}
+    boxes, detections = ByFrame(read_boxes(context.layout)), ByFrame(read_detections(context.layout))
+    for pose, records in zip(poses, tracked, strict=True):
+        places, seen = boxes.of(pose.frame.number), detections.of(pose.frame.number)
+        for record in records:
+            if record.track_id is not None and record.instance in places:
+                members.setdefault(record.track_id, []).append(_member(record, pose, places[record.instance]))
+                one, share = seen[record.instance], votes.setdefault(record.track_id, {})
+                share[one.class_id] = share.get(one.class_id, 0.0) + one.confidence
+    classes = {track: max(share.items(), key=lambda item: (item[1], -item[0]))[0] for track, share in votes.items()}
+    return members, classes
+
+
+def _member(record: TrackRecord, pose: Pose, box: BoxRecord) -> _Member:
+    row = pose.row(box)
+    outline = None if box.outline is None else Outline.from_json(box.outline)
+    whole = box.truncated < _TRUNCATED and box.occluded < 2
+    place = None if row is None else pose.in_world(row)[[0, 2]]
+    return _Member(record, pose, Sight(pose.frame.number, row, outline, whole), place)
+
+
+def _piece(track_id: int, class_id: int, members: Sequence[_Member]) -> Piece | None:
+    placed = [(each, each.place) for each in members if each.place is not None and each.sight.box is not None]
+    if not placed:
+        return None
+    times = np.array([each.pose.stand.time for each, _ in placed])
+    sizes = [np.hypot(*each.sight.box[4:6]) for each, _ in placed if each.sight.box is not None]
+    return Piece(track_id, class_id, times, np.array([place for _, place in placed]), float(np.median(sizes)))
 
 
 def _in_camera(pose: Pose, refined: Refined) -> tuple[list[float], list[float]]:

@@ -13,11 +13,11 @@ import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from pipeline.geometry.kitti import format_labels
 from pipeline.segmentation.rle import decode
 from pipeline.stages.base import StageContext
+from pipeline.stages.by_frame import ByFrame
 from pipeline.stages.labels import how_seen, kitti_label, settled
 from pipeline.stages.ordered import ordered_map
 from pipeline.stages.plan import REQUIRES, WEIGHTS
-from pipeline.stages.track_refinement import Pose, read_poses, refine_track
+from pipeline.stages.track_refinement import Pose, read_poses, with_hindsight
 from pipeline.storage.atomic import atomic_open, write_text
 from pipeline.storage.journal import Commit
 from pipeline.storage.layout import SequenceLayout
@@ -47,12 +48,10 @@ from pipeline.tracking.byte_track_3d import CUBOID, ByteTracker3D
 TRACKS_VERSION: Final = 1
 NO_BOX: Final = BoxRecord(number=-1, instance=-1)
 
-Numbered = TypeVar("Numbered", DetectionRecord, BoxRecord, TrackRecord)
-
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """ByteTrack over the detections of all kept frames.
+    """ByteTrack over the detections of all kept frames; then, with hindsight, pieces are linked and boxes refined.
 
     confidence_threshold: that of the job; what is less confident is not there any more. ByteTrack wants a second
     threshold above it, from which a detection may start a track: a fifth of the way up to 1, which at the default of
@@ -81,9 +80,9 @@ class Tracking:
         start = time.perf_counter()
         poses = list(read_poses(context.layout))
         tracked = list(self._tracked(context.layout, poses))
-        refined = _refined(context, poses, tracked)
+        tracked, refined = with_hindsight(context, poses, tracked)
         worker = _Looking(context, refined)
-        detections = _ByFrame(read_detections(context.layout))
+        detections = ByFrame(read_detections(context.layout))
         inputs = (
             (pose, detections.of(pose.frame.number), records)
             for done, (pose, records) in enumerate(zip(poses, tracked, strict=True), start=1)
@@ -102,7 +101,7 @@ class Tracking:
         """Write tracks.json, and label_2 anew with the boxes as they stand in the end, from the journals."""
         layout = context.layout
         boxes, detections, records = (
-            _ByFrame(read_boxes(layout)), _ByFrame(read_detections(layout)), _ByFrame(read_tracks(layout))
+            ByFrame(read_boxes(layout)), ByFrame(read_detections(layout)), ByFrame(read_tracks(layout))
         )  # fmt: skip
         tracks: dict[int, _Summary] = {}
         # What belongs to one track is scattered over the frames: it goes through a file, so that memory holds offsets.
@@ -136,7 +135,7 @@ class Tracking:
         tracker = ByteTracker3D(
             start_threshold, buffer=self.buffer, new_track_threshold=start_threshold, class_mismatch_factor=0.7
         )
-        detections, boxes = _ByFrame(read_detections(layout)), _ByFrame(read_boxes(layout))
+        detections, boxes = ByFrame(read_detections(layout)), ByFrame(read_boxes(layout))
         published: dict[int, int] = {}
 
         def publish(frame: list[DetectionRecord], ids: list[int], stands: list[bool]) -> list[TrackRecord]:
@@ -165,26 +164,6 @@ class Tracking:
             before = seen, ids, tracker.is_confirmed(ids)
         if before is not None:
             yield publish(*before)
-
-
-class _ByFrame(Generic[Numbered]):
-    """Records that come ordered by frame, a frame at a time: asked for with growing frame numbers."""
-
-    def __init__(self, records: Iterable[Numbered]) -> None:
-        self._records: Iterator[Numbered] = iter(records)
-        self._next: Numbered | None = next(self._records, None)
-        self._number = -1
-        self._current: dict[int, Numbered] = {}
-
-    def of(self, number: int) -> dict[int, Numbered]:
-        """By instance; empty where the frame has none."""
-        if number != self._number:
-            self._number, self._current = number, {}
-            while self._next is not None and self._next.number <= number:
-                if self._next.number == number:
-                    self._current[self._next.instance] = self._next
-                self._next = next(self._records, None)
-        return self._current
 
 
 @dataclass(slots=True)
@@ -237,37 +216,6 @@ def _entry(detection: DetectionRecord, box: BoxRecord) -> dict[str, Any]:
 def _cuboid(pose: Pose, box: BoxRecord) -> "NDArray[np.float64]":
     row = pose.row(box)
     return np.full(len(CUBOID), np.nan) if row is None else pose.in_world(row)
-
-
-def _refined(
-    context: StageContext, poses: Sequence[Pose], tracked: Sequence[list[TrackRecord]]
-) -> dict[tuple[int, int], TrackRecord]:
-    """The records of tracked detections with their refined boxes, by frame and instance."""
-    if not any(record.track_id for records in tracked for record in records):
-        return {}
-    camera = read_camera(context.layout)
-    sizes = {item.id: item.typical_size_hwl for item in context.classes}
-    boxes, detections = _ByFrame(read_boxes(context.layout)), _ByFrame(read_detections(context.layout))
-    members: dict[int, list[tuple[TrackRecord, Pose, BoxRecord]]] = {}
-    votes: dict[int, dict[int, float]] = {}
-    for pose, records in zip(poses, tracked, strict=True):
-        places, seen = boxes.of(pose.frame.number), detections.of(pose.frame.number)
-        for record in records:
-            if record.track_id is not None and record.instance in places:
-                members.setdefault(record.track_id, []).append((record, pose, places[record.instance]))
-                one = seen[record.instance]
-                share = votes.setdefault(record.track_id, {})
-                share[one.class_id] = share.get(one.class_id, 0.0) + one.confidence
-    result = {}
-    for track_id, found in members.items():
-        class_id = max(votes[track_id].items(), key=lambda item: (item[1], -item[0]))[0]
-        refined = refine_track(
-            [pose for _, pose, _ in found], [box for *_, box in found], sizes.get(class_id), camera.fx
-        )
-        for (record, _, _), each in zip(found, refined, strict=True):
-            if each is not None:
-                result[record.number, record.instance] = replace(record, box=each[0], sigma=each[1])
-    return result
 
 
 class _Looking:

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Size = tuple[float, float, float]
 
 _PASSES: Final = 2
-_SIZE_FRAMES: Final = 40
+_SIZE_FRAMES: Final = 24
 """Frames, evenly taken, from which size and heading are worked out."""
 _INDEPENDENT: Final = 3
 """Frames whose errors are as many independent ones: neighbours see the same side with the same error."""
