@@ -45,7 +45,7 @@ def read(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str,
         meta = json.loads(arrays.pop(_META).tobytes())
     except FileNotFoundError:
         raise ClassHeadError(f"The class head {path.name} is not there.") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, RuntimeError) as error:
         raise ClassHeadError(f"{path.name} is not a class head, or a damaged one: {error}.") from error
     if not isinstance(meta, dict) or meta.get("format") != kind:
         raise ClassHeadError(f"{path.name} is not a class head.")
