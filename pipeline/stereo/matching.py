@@ -31,6 +31,8 @@ OpenCV fits a parabola to costs that rise in straight lines from their minimum, 
 steps: 28 % of all disparities came out whole (cf. Shimizu & Okutomi, "Precise Sub-pixel Estimation", ICCV 2001)."""
 _SPECKLE_RANGE: Final = 2.0
 _MEDIAN: Final = 5
+_GAIN_IGNORED: Final = 1.05
+_LARGEST_GAIN: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class SemiGlobalMatcher:
         if left.shape[:2] != right.shape[:2]:
             raise ValueError(f"left is {left.shape[:2]}, right is {right.shape[:2]}")
         height, width = left.shape[:2]
-        pair = _grey(left), _grey(right)
+        pair = _equally_bright(_grey(left), _grey(right))
         if self.downscale == 1:
             return pair
         size = (width // self.downscale, height // self.downscale)
@@ -154,6 +156,26 @@ def _pixels(num_disparities: int) -> Disparity:
     table[0] = np.nan
     table.flags.writeable = False
     return table
+
+
+def _equally_bright(left: Grey, right: Grey) -> tuple[Grey, Grey]:
+    """The pair with the darker eye brightened to the median of the other.
+
+    The costs compare grey levels: eyes that expose by themselves (EuRoC's differ by 18 %) lose smooth surfaces else. It
+    is the darker one that changes, so that what is burnt out in one eye is so in both.
+    """
+    brightness = [max(_median_level(image), 1) for image in (left, right)]
+    gain = min(max(brightness) / min(brightness), _LARGEST_GAIN)
+    if gain < _GAIN_IGNORED:
+        return left, right
+    if brightness[0] < brightness[1]:
+        return np.asarray(cv2.convertScaleAbs(left, alpha=gain), np.uint8), right
+    return left, np.asarray(cv2.convertScaleAbs(right, alpha=gain), np.uint8)
+
+
+def _median_level(image: Grey) -> int:
+    counts = np.asarray(cv2.calcHist([image], [0], None, [256], [0, 256])).ravel()
+    return int(np.searchsorted(np.cumsum(counts), image.size / 2))
 
 
 def _median(disparity: Disparity) -> Disparity:

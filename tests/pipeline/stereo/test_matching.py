@@ -37,6 +37,27 @@ def test_middlebury_disparities_are_right_where_given_and_better_than_those_of_o
     assert ours.coverage > theirs.coverage
 
 
+@pytest.mark.parametrize("gain", [0.75, 1.3])
+def test_an_eye_that_is_darker_or_brighter_than_the_other_costs_little(data_folder, gain):
+    left, right, truth = load_pair(data_folder / "stereo_middlebury" / "tsukuba")
+    matcher = SemiGlobalMatcher(num_disparities=32)
+    even = score(matcher.match(left, right), truth)
+    uneven = score(matcher.match(left, cv2.convertScaleAbs(right, alpha=gain)), truth)
+    assert uneven.coverage > even.coverage - 0.02
+    assert uneven.epe < even.epe * 1.1
+
+
+def test_a_drone_whose_eyes_expose_by_themselves_sees_its_tent(data_folder):
+    camera, pairs = load_rectified(data_folder / "euroc_micro")
+    disparity = SemiGlobalMatcher.for_camera(camera).match(*pairs[0])
+    assert np.isfinite(disparity).mean() > 0.82
+
+
+def test_a_black_frame_has_no_depth():
+    black = np.zeros((120, 240), np.uint8)
+    assert not np.isfinite(SemiGlobalMatcher(num_disparities=32).match(black, shifted_pair(5)[0])).any()
+
+
 def test_depth_on_a_drone_agrees_from_one_frame_to_the_next(data_folder):
     camera, pairs = load_rectified(data_folder / "euroc_micro")
     found = steadiness(SemiGlobalMatcher.for_camera(camera).match, camera, pairs[:3])
