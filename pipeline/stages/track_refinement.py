@@ -61,16 +61,25 @@ def read_poses(layout: SequenceLayout) -> Iterator[Pose]:
     facts = read_journal(journal_path(layout, "reconstruction"))
     commit = next(facts, None)
     yaw, shift, before, last = 0.0, np.zeros(2), np.eye(3), -np.inf
+    down: Array | None = None
     for frame in read_frames(layout):
         found: Mapping[str, Any] = {}
+        boxes = False
         while commit is not None and commit.cursor <= frame.number + 1:
-            found = commit.frame if commit.cursor == frame.number + 1 else {}
+            if commit.cursor == frame.number + 1:
+                found, boxes = commit.frame, bool(commit.records)
             commit = next(facts, None)
         ground, motion = found.get("ground"), found.get("motion")
-        down = None if frame.gravity is None else np.array(frame.gravity, np.float64)
-        level = level_rotation(down if ground is None else -np.array(ground[:3], np.float64))
-        if motion is not None:
-            turn, move = cv2.Rodrigues(np.array(motion[:3], np.float64))[0], np.array(motion[3:], np.float64)
+        move = None if motion is None else np.array(motion[3:], np.float64)
+        turn = None if motion is None else np.asarray(cv2.Rodrigues(np.array(motion[:3], np.float64))[0])
+        if ground is not None:
+            down = -np.array(ground[:3], np.float64)
+        elif turn is not None and down is not None and not boxes:
+            down = turn @ down  # boxes are told along what reconstruction knew; where there are none, memory is better
+        else:
+            down = None if frame.gravity is None else np.array(frame.gravity, np.float64)
+        level = level_rotation(down)
+        if turn is not None and move is not None:
             levelled = level @ turn @ before.T
             yaw -= float(np.arctan2(levelled[0, 2] - levelled[2, 0], levelled[0, 0] + levelled[2, 2]))
             cosine, sine = np.cos(yaw), np.sin(yaw)

@@ -62,6 +62,15 @@ def test_a_parked_thing_stays_where_it_is_in_the_world_while_the_camera_walks_an
     assert places[0] == pytest.approx((1.0, 0.0, 7.0), abs=1e-6)
 
 
+def test_without_an_imu_the_ground_is_remembered_where_nothing_was_seen_to_stand_on_it(tmp_path):
+    # A camera that looks down drives ahead along the ground: 0.5 m a frame, whether or not the ground was found.
+    ahead = level_rotation(PITCH).T @ (0.0, 0.0, -0.5)
+    motion = [0.0, 0.0, 0.0, *ahead]
+    facts = [{"ground": [*(-PITCH), 1.5]}, {"motion": motion}, {"motion": motion}]
+    *_, last = read_poses(sequence(tmp_path, facts))
+    assert last.stand.shift == pytest.approx((0.0, 1.0), abs=1e-6)
+
+
 def test_where_the_motion_is_not_known_the_frame_of_reference_may_have_slipped(tmp_path):
     layout = sequence(tmp_path, [{}, {"motion": [0, 0, 0, 0, 0, -0.1]}, {}])
     slack = [pose.stand.slack for pose in read_poses(layout)]
