@@ -76,8 +76,6 @@ def test_it_is_compiled_once_and_kept_with_what_it_was_made_from(compiled, hub_f
 
 def test_a_spoilt_file_in_the_cache_is_made_anew(compiled, hub_folder, monkeypatch, truck):
     _, cache, runtime = compiled
-    if runtime == "openvino":
-        pytest.skip("its export takes longer; the way is the same")
     monkeypatch.setenv("FOVEA_CACHE_DIR", str(cache))
     spoilt = next((cache / "sam2").rglob("encoder.onnx"))
     spoilt.write_bytes(spoilt.read_bytes()[:1000])
