@@ -95,6 +95,33 @@ class MainJob:
         page.get_by_role("link", name="Download KITTI").wait_for(timeout=60_000)
         return page.url
 
+    def teach(self, review: str) -> str:
+        """Confirm what was found in a frame, add an object by hand, train a class head; gives its address."""
+        page = self.page
+        page.goto(review)
+        page.locator("#detections li").first.wait_for()
+        ticks = "[data-part=tick]:not([hidden])"
+        for done in range(page.locator("#detections li").count()):
+            if page.locator("#chosen").is_hidden():
+                page.keyboard.press("Enter")  # choose one that nobody confirmed
+            page.keyboard.press("Enter")  # confirm it; the next one is chosen
+            page.wait_for_function(f"n => document.querySelectorAll('{ticks}').length === n", arg=done + 1)
+        before = page.locator("#detections li").count()
+        page.keyboard.press("a")
+        stage = page.locator("#stage").bounding_box()
+        page.mouse.move(stage["x"] + stage["width"] * 0.4, stage["y"] + stage["height"] * 0.4)
+        page.mouse.down()
+        page.mouse.move(stage["x"] + stage["width"] * 0.6, stage["y"] + stage["height"] * 0.7, steps=5)
+        page.mouse.up()
+        page.locator("#prompt-hint", has_text="quality").wait_for(timeout=90_000)  # a process starts for it
+        page.keyboard.press("Enter")
+        page.wait_for_function("n => document.querySelectorAll('#detections li').length === n", arg=before + 1)
+        page.locator("#train:not([hidden])").click()
+        page.get_by_role("button", name="Train a class head").click()
+        page.wait_for_url(re.compile(r"/models/[0-9a-f-]{36}$"))
+        page.locator(".badge", has_text=re.compile("^active$")).first.wait_for(timeout=60_000)
+        return page.url
+
     def download(self, button: str, into: Path) -> Path:
         """Press the button, keep the ZIP, unpack it; gives the one folder in it."""
         with self.page.expect_download() as waiting:
@@ -245,6 +272,8 @@ def test_a_recording_becomes_a_training_dataset(fovea, page, tmp_path):
     review = job.replace("/jobs/", "/review/") + "/"
     new_job, new_export = f"{fovea.address}/jobs/create", f"{fovea.address}/training-datasets/create?job={job[-36:]}"
     check_accessibility(page, fovea.address, dataset, f"{dataset}/classes", new_job, job, review, new_export, export)
+    model = person.teach(review)
+    check_accessibility(page, model, f"{fovea.address}/models/?dataset={dataset[-36:]}")
 
 
 def test_a_sequence_of_images_is_chosen_as_a_folder_and_a_file_is_taken_to_the_job_form(fovea, page, data_folder):
