@@ -2,8 +2,9 @@
 
 The idea is a probability for every pixel. Colours of object and surroundings are counted on a grid, as `appearance`
 has it; where a colour is likelier the object's than its surroundings', at that place, the pixel is likelier the
-object's; the result is drawn to the edges of the image, and the counts are taken anew. GrabCut (Rother et al., SIGGRAPH
-2004) alternates the same two steps; its colours do not know where they lie, and of cluttered scenes it keeps little.
+object's; the result is drawn to the edges of the image, and the counts are taken anew. Of a large object, GrabCut
+(Rother et al., SIGGRAPH 2004) then has a say: its colours do not know where they lie, and of small things in clutter it
+keeps little, but it knows how outlines run.
 """
 
 from typing import Any, Final
@@ -28,6 +29,10 @@ EMPHASIS: Final = 20.0
 """What a pixel that a person pointed at counts."""
 RADIUS: Final = 3
 EDGE_VARIANCE: Final = 1e-4
+CUT_FROM: Final = 5000
+"""Pixels of a region from which GrabCut is heard."""
+CUT_ROUNDS: Final = 2
+CUT_ODDS: Final = 1.0
 _SAMPLED: Final = 6000
 
 
@@ -57,6 +62,8 @@ def outlined(image: Image, prior: Floats, finer: Image | None = None, pointed: F
             sides.append(likelihoods(grid, palette, spread, ANYWHERE, 0.5).reshape(-1)[index] + DOUBT)
         ours, theirs = rough * sides[0], (1 - rough) * sides[1]
         posterior = np.asarray(ours / np.maximum(ours + theirs, 1e-12), dtype=np.float32)
+    if (rough > 0).sum() >= CUT_FROM:
+        posterior = _heard(inner, rough, posterior)
     height, width = full.shape[0] / image.shape[0], full.shape[1] / image.shape[1]
     place = (
         slice(round(rows.start * height), round(rows.stop * height)),
@@ -67,6 +74,20 @@ def outlined(image: Image, prior: Floats, finer: Image | None = None, pointed: F
     sure = cv2.resize(_certain(rough), drawn.shape[::-1], interpolation=cv2.INTER_NEAREST)
     odds[place] = np.where(sure != 0, sure, np.clip(np.log(drawn / (1 - drawn)), -SURE, SURE))
     return odds
+
+
+def _heard(image: Image, prior: Floats, posterior: Floats) -> Floats:
+    """The probabilities (H, W) after GrabCut, which starts from them, has spoken for one side of each pixel."""
+    labels: Any = np.where(posterior > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[prior <= 0], labels[prior >= 1] = cv2.GC_BGD, cv2.GC_FGD
+    ours = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    if not ours.any() or ours.all():  # it needs pixels of both sides
+        return posterior
+    cv2.setRNGSeed(0)  # its k-means starts at random, from where the last call left off
+    cv2.grabCut(image, labels, [0, 0, 0, 0], np.zeros((1, 65)), np.zeros((1, 65)), CUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
+    odds = np.where(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)), CUT_ODDS, -CUT_ODDS)
+    ratio = np.exp(odds) * posterior
+    return np.asarray(ratio / np.maximum(ratio + 1 - posterior, 1e-12), dtype=np.float32)
 
 
 def _certain(prior: Floats) -> Floats:

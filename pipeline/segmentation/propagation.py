@@ -51,7 +51,7 @@ class Following:
     shape_share: float = 0.1
     colour_power: float = 1.5
     doubt: float = 0.02
-    anchor: float = 0.5
+    anchor: float = 0.7
     learning: float = 0.05
     radius: int = 3
     edge_variance: float = 1e-3
