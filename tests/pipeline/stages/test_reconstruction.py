@@ -17,11 +17,12 @@ from pipeline.stages.base import StageContext
 from pipeline.stages.reconstruction import Reconstruction
 from pipeline.stages.run import journal_path, run_stage
 from pipeline.stereo.camera import RectifiedCamera
-from pipeline.storage.atomic import write_json, write_npy
+from pipeline.storage.atomic import write_bytes, write_json, write_npy
 from pipeline.storage.journal import Commit, Journal
 from pipeline.storage.layout import SequenceLayout
 from pipeline.storage.records import DetectionRecord, FrameRecord
 from pipeline.storage.sequence import read_boxes
+from tests.pipeline.geometry.test_ego_motion import wall
 
 CAMERA = RectifiedCamera(320, 240, 260.0, 260.0, 160.0, 120.0, baseline=0.12, metric=True)
 CRATE = ClassSpec(1, "wooden crate", typical_size_hwl=(1.0, 1.2, 1.2))
@@ -235,3 +236,24 @@ def test_a_ground_fit_that_fails_is_that_frames_error(tmp_path, monkeypatch, fai
         "",
     ]
     assert [box.reason for box in read_boxes(context.layout)] == ["", "", ""]
+
+
+def test_the_ground_and_the_motion_of_the_camera_are_noted_with_the_frame(tmp_path):
+    depth, mask = ray_cast(TRUTH)
+    context = sequence(tmp_path, [(depth, [mask])])
+    (commit,) = run(context)
+    assert commit.frame["ground"] == pytest.approx([0, -1, 0, 1.5], abs=0.01)
+    assert "motion" not in commit.frame  # there is no frame before, and no image
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_the_motion_since_the_frame_before_is_noted_also_after_a_resumption(tmp_path, done):
+    ahead = np.array([0.02, 0.0, -0.1])
+    pictures = [wall(np.eye(3), number * ahead) for number in range(3)]
+    context = sequence(tmp_path, [(depth, []) for _, depth in pictures])
+    for number, (picture, _) in enumerate(pictures):
+        write_bytes(context.layout.image_left(number), cv2.imencode(".png", picture)[1].tobytes())
+    commits = list(Reconstruction().run(context, done, {}))
+    assert [commit.cursor for commit in commits] == [1, 2, 3][done:]
+    for commit in commits[0 if done else 1 :]:
+        assert commit.frame["motion"] == pytest.approx([0, 0, 0, *ahead], abs=0.01)
