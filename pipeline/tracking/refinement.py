@@ -36,8 +36,8 @@ size."""
 _END_PIXELS: Final = 2.0
 _SURFACE_SHARE: Final = 0.75
 """Of the surface noise of one bearing: the error of the whole outline's distance."""
-_CORRELATED: Final = 8.0
-"""Frames over which the error of a place stays about the same."""
+_CORRELATED: Final = np.array([3.0, 8.0])
+"""Frames over which the error of a place across and along the ray stays about the same."""
 _END_BIAS: Final = 0.6
 """Of the error of the ends: what is the same in all frames, because masks err alike."""
 _FIXED_M: Final = 0.02
