@@ -280,7 +280,10 @@ class _Track:
             fine = best + np.radians(np.arange(-3, 3.1, 1.0))
             best = float(fine[np.argmin(self._turned(size, fine, course if moved else None))])
             off = (candidates - best + np.pi / 2) % np.pi - np.pi / 2
-            sigma = float(np.sqrt((share * off**2).sum() / share.sum() + np.radians(2) ** 2))
+            # A surface whose depth is off at one end by as much as it may be is turned, in all frames alike.
+            nearest = np.nanmin(self.views.ranges, axis=1)
+            tilt = _SURFACE_SHARE * float(np.median(self.views.per_metre * nearest**2)) / float(np.exp(size.max()))
+            sigma = float(np.sqrt((share * off**2).sum() / share.sum() + np.radians(2) ** 2 + tilt**2))
         votes = np.cos(course - best) if moved else np.cos(guess - best).sum()
         return (best if votes >= 0 else best + np.pi), sigma
 
