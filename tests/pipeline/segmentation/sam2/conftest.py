@@ -24,6 +24,9 @@ def hub_folder(torch, tmp_path_factory) -> Path:
     return save_sam2(torch, tmp_path_factory.mktemp("models"))
 
 
+SMALL = ("t", 16, 1, (1, 1, 2, 1), (3,))
+
+
 @dataclass(frozen=True)
 class MetaFolder:
     path: Path
@@ -31,7 +34,7 @@ class MetaFolder:
 
 
 @pytest.fixture(scope="session", params=["sam2.1", "sam2"])
-def meta_folder(request, torch, tmp_path_factory) -> MetaFolder:
+def published(request, torch, tmp_path_factory) -> MetaFolder:
     """A models folder with a single file as Meta publishes it: built by the sam2 package, with a small encoder."""
     pytest.importorskip("sam2", reason="the package sam2 is not installed")
     from sam2.build_sam import build_sam2
@@ -39,18 +42,24 @@ def meta_folder(request, torch, tmp_path_factory) -> MetaFolder:
     from pipeline.segmentation.sam2 import architecture
 
     family = request.param
-    small = architecture.Architecture("t", 16, 1, (1, 1, 2, 1), (3,), side=SAM2_SIDE)
-    overrides = architecture.hydra_overrides(small)
+    overrides = architecture.hydra_overrides(architecture.Architecture(*SMALL, side=SAM2_SIDE))
     torch.manual_seed(2)
     model = build_sam2(f"configs/{family}/{family}_hiera_t.yaml", None, device="cpu", hydra_overrides_extra=overrides)
     made_confident(torch, model.sam_mask_decoder, lambda head: head.layers[-1], 50)
     folder = tmp_path_factory.mktemp(family.replace(".", "_"))
     torch.save({"model": model.state_dict()}, folder / f"{family}_hiera_tiny.pt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(architecture.ARCHITECTURES, "tiny", small)
-        for name in ("sam2.1-tiny", "sam2-tiny"):
-            patch.setitem(weights.CATALOGUE, name, replace(weights.CATALOGUE[name], sha256={}))
-        yield MetaFolder(folder, family)
+    return MetaFolder(folder, family)
+
+
+@pytest.fixture
+def meta_folder(published, monkeypatch) -> MetaFolder:
+    """The same, with "tiny" meaning that small encoder, whose SHA-256 nobody has published."""
+    from pipeline.segmentation.sam2 import architecture
+
+    monkeypatch.setitem(architecture.ARCHITECTURES, "tiny", architecture.Architecture(*SMALL, side=SAM2_SIDE))
+    for name in ("sam2.1-tiny", "sam2-tiny"):
+        monkeypatch.setitem(weights.CATALOGUE, name, replace(weights.CATALOGUE[name], sha256={}))
+    return published
 
 
 @pytest.fixture(autouse=True)
