@@ -174,7 +174,7 @@ def _checked_mask(frame: Frame, mask: dict[str, Any]) -> tuple[dict[str, Any], i
 
 def _hold(job: ProcessingJob) -> None:
     """Keep the job as it is until the commit: a restart must not throw away what is being said now."""
-    status = ProcessingJob.objects.select_for_update(of=("self",)).values_list("status", flat=True).get(pk=job.pk)
+    status = ProcessingJob.objects.select_for_update().values_list("status", flat=True).get(pk=job.pk)
     if status not in ENDED:
         raise ConflictError(f"The job is {status}: its detections can be changed when it has ended.")
 

@@ -23,6 +23,8 @@ from training import class_head_tasks, class_heads
 from training.models import ModelVersion
 from training.places import ModelPlace
 from training.purging import purge
+from training.selectors import lineage
+from training.services import create_training_dataset
 
 pytestmark = pytest.mark.django_db
 
@@ -239,6 +241,19 @@ def test_a_deleted_model_is_removed_for_good_with_its_files(owner, labelled):
     class_heads.delete_model(user=owner, row=row)
     assert purge(timezone.now())["models"] == 1
     assert not ModelPlace(row).root.exists()
+
+
+def test_an_export_says_which_head_named_what_and_how_much_people_confirmed(owner, job):
+    confirm(job, owner, 7)
+    row = trained(owner, job.dataset)
+    type(job).objects.filter(pk=job.pk).update(class_head=class_heads.active_snapshot(job.dataset).to_json())
+    job.refresh_from_db()
+    export = create_training_dataset(user=owner, job=job)
+    work.advance("training.TrainingDataset", str(export.pk))
+    export.refresh_from_db()
+    pipeline = lineage(export)["pipeline"]
+    assert pipeline["class_head"]["sha256"] == row.checkpoint_sha256
+    assert pipeline["confirmed_labels"] == {"count": 7, "by_person": {owner.email: 7}}
 
 
 # --- over REST

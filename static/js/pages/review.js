@@ -4,6 +4,7 @@ import { api } from "../api.js";
 import { Adding } from "../review/adding.js";
 import { BirdsEye } from "../review/birdseye.js";
 import { css, hexColor, trackColor } from "../review/colors.js";
+import { describe, factRows } from "../review/describing.js";
 import { FrameStore } from "../review/frames.js";
 import { groundPoint } from "../review/geometry.js";
 import { classKeys, Labelling } from "../review/labelling.js";
@@ -144,29 +145,11 @@ function renderChosen() {
   const item = chosen();
   $("#chosen").hidden = !item;
   if (!item) return;
-  const percent = (value) => (value === null ? null : `${Math.round(value * 100)}%`);
   $("#chosen-name").textContent = item.track_id === null ? item.class_name : `${item.class_name}, track ${item.track_id}`;
   $("#chosen-badge").textContent = item.confirmed ? "confirmed" : "proposed";
   $("#chosen-badge").dataset.kind = item.confirmed ? "success" : "";
   if ($("#confirm")) $("#confirm").disabled = false;
-  const others = item.top_predictions.slice(0, 3).map(({ class_label: name, confidence }) => `${name} ${percent(confidence)}`);
-  const sigma = item.box_3d?.sigma;
-  const facts = [
-    ["Confidence", percent(item.confidence), "How sure the model is of the class"],
-    ["Could be", others.length > 1 ? others.join(", ") : null, "The classes it found most likely"],
-    ["Margin", percent(item.margin), "Best class probability minus the second best"],
-    ["Mask quality", percent(item.quality), "Expected overlap of the mask with the true one"],
-    ["Stability", percent(item.stability), "How little the mask changes when it is cut tighter or wider"],
-    ["Agreement", percent(item.agreement), "Overlap with the mask found in the mirrored image"],
-    ["Place", sigma && `± ${Math.hypot(...sigma.slice(0, 3)).toFixed(2)} m`, "Standard deviation of the 3D box's place"],
-    ["Size", sigma && `± ${sigma.slice(3, 6).map((value) => value.toFixed(2)).join(" × ")} m`, "Of height, width, length"],
-    ["Heading", sigma && `± ${Math.round((sigma[6] * 180) / Math.PI)}°`, "Standard deviation of the 3D box's heading"],
-  ];
-  $("#chosen-facts").replaceChildren(...facts.filter(([, value]) => value).flatMap(([name, value, title]) => {
-    const [term, description] = [document.createElement("dt"), document.createElement("dd")];
-    [term.textContent, term.title, description.textContent] = [name, title, value];
-    return [term, description];
-  }));
+  $("#chosen-facts").replaceChildren(...factRows(item));
   for (const button of document.querySelectorAll("[data-label]")) {
     button.setAttribute("aria-pressed", String(Number(button.dataset.label) === item.class_id));
   }
@@ -244,12 +227,6 @@ const giveClass = (number) => (adding.isOn ? adding.setClass(number) : confirm(n
 function leave() {
   if (!adding.isOn) choose(null);
   else if (!adding.clear()) toggleAdding();
-}
-
-function describe({ box_3d: box, area, bbox }) {
-  if (!box) return area ? `${area.toLocaleString("en")} px, no 3D box` : `${Math.round(bbox[2])} × ${Math.round(bbox[3])} px`;
-  const [h, w, l] = box.dimensions_hwl.map((value) => value.toFixed(2));
-  return `${Math.hypot(...groundPoint(box)).toFixed(1)} m away, ${h} × ${w} × ${l} m`;
 }
 
 function renderFacts(view) {
