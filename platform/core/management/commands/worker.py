@@ -81,7 +81,6 @@ class Command(BaseCommand):
             return
         self._swept = time.monotonic()
         try:
-            door.open()
             work.sweep()
             if time.monotonic() - self._tidied > CHORES_SECONDS:
                 self._tidied = time.monotonic()
@@ -89,3 +88,7 @@ class Command(BaseCommand):
         except (DatabaseError, OSError, RedisError):
             logger.exception("The sweep failed; trying again")
             connections.close_all()
+        try:
+            door.open()
+        except OSError:
+            logger.exception("Models cannot be served; trying again")
