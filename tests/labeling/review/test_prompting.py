@@ -12,6 +12,7 @@ from accounts.models import Role
 from core.model_door import address
 from core.models import AuditEvent, WorkStatus
 from labeling.jobs.models import Detection, Frame
+from labeling.review.api.detection_views import MaskThrottle
 from pipeline.segmentation.model_client import short_address
 from pipeline.segmentation.model_server import serve
 from tests.factories import MembershipFactory
@@ -122,6 +123,13 @@ def test_without_a_worker_the_answer_says_what_is_missing(api, frame):
     assert (response.status_code, response.json()["code"]) == (503, "models_unavailable")
     assert "start a worker" in response.json()["detail"]
     assert response["Retry-After"]
+
+
+def test_who_clicks_too_often_is_told_to_wait(api, frame, monkeypatch):
+    monkeypatch.setattr(MaskThrottle, "rate", "2/min", raising=False)
+    answers = [propose(api, frame, points=[[5, 5]]) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503, 503, 429]
+    assert int(answers[-1]["Retry-After"]) > 0
 
 
 GOOD = {"left": 0, "top": 0, "size": [2, 2], "counts": "04"}
