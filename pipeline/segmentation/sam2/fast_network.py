@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RUNTIMES: Final = ("openvino", "onnxruntime")
-"""In order of preference."""
+RUNTIMES: Final = ("onnxruntime", "openvino")
+"""In order of preference: OpenVINO encodes somewhat faster, but takes most of a minute to start, every time."""
 SETTING: Final = "FOVEA_SAM_COMPILED"
 TOLERANCE: Final = 2e-3
 """Largest difference to the network, relative to the largest value, with which an export is used."""
