@@ -28,9 +28,10 @@ VERBS = ("pause", "resume", "cancel", "restart")
 @login_required
 @require_safe
 def model_list(request: HttpRequest) -> HttpResponse:
-    """All models; with `?dataset=` those of one, and what there is to learn from."""
+    """All models; of one dataset (`?dataset=`, or the only one there is) also what there is to learn from."""
     datasets = Dataset.objects.for_user(request.user).order_by("name")
-    dataset = None
+    first = list(datasets[:2])
+    dataset = first[0] if len(first) == 1 and "dataset" not in request.GET else None
     if text := request.GET.get("dataset", ""):
         try:
             dataset = datasets.get(pk=UUID(text))

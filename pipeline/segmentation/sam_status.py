@@ -54,7 +54,7 @@ def how_to_get(segmenter: str, variant: str) -> str:
     """What a person has to do, and how fast it will be here."""
     size = "large" if segmenter == "sam3" else variant
     wanted = weights.of_family(FAMILIES[segmenter], size)[0].name
-    return f"{weights.how_to_get(wanted)} Then {_INSTALL}. It takes, {speed(segmenter)}."
+    return f"{weights.how_to_get(wanted)} Then {_INSTALL}. Speed: {speed(segmenter)}."
 
 
 def speed(segmenter: str) -> str:

@@ -202,7 +202,7 @@ function offerTraining() {
   offerTraining.timer = setTimeout(async () => {
     const { retrain, new_labels: count } = await api(`datasets/${job.dataset}/class-heads`).catch(() => ({}));
     $("#train").hidden = !retrain;
-    $("#train").textContent = `Train a class head (${count} new label${count === 1 ? "" : "s"})`;
+    $("#train").textContent = `Train (${count} new label${count === 1 ? "" : "s"})`;
   }, 1500);
 }
 adding.addEventListener("failed", ({ detail }) => toast(detail.message, "error"));

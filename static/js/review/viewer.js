@@ -206,8 +206,10 @@ export class Viewer extends EventTarget {
 
   #drawMask(context, item, scale) {
     const known = this.#pixels(item);
-    const key = item.paint.join();
-    if (!known.painted.has(key)) known.painted.set(key, paintMask(item.mask, known.pixels, item.paint));
+    // Over the map of uncertainty only outlines: a fill would give its colours another meaning.
+    const look = this.#scene.haze ? { fill: 0 } : {};
+    const key = [...item.paint, look.fill].join();
+    if (!known.painted.has(key)) known.painted.set(key, paintMask(item.mask, known.pixels, item.paint, look));
     const [height, width] = item.mask.size;
     context.imageSmoothingEnabled = scale < 2;
     context.drawImage(known.painted.get(key), item.mask.left * scale, item.mask.top * scale, width * scale, height * scale);

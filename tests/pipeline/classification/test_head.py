@@ -151,6 +151,15 @@ def test_folds_keep_groups_whole_and_classes_even():
     assert deal(np.array([1])).tolist() == [0]
 
 
+def test_a_class_of_which_one_thing_was_seen_is_tested_on_other_views_of_it():
+    labels = np.array([1] * 40 + [2] * 20)
+    groups = [i // 10 for i in range(40)] + [9] * 20
+    fold = deal(labels, groups)
+    assert all(len(set(fold[i : i + 10])) == 1 for i in range(0, 40, 10))  # things of the other class stay whole
+    assert [len(set(fold[i : i + 4])) for i in range(40, 60, 4)] == [1] * 5  # runs, not every fifth view
+    assert sorted(set(fold[40:])) == [0, 1, 2, 3, 4]
+
+
 def test_a_saved_head_answers_as_the_one_that_was_saved(tmp_path):
     for n in (5, 80):
         head = fitted(n)
