@@ -25,7 +25,8 @@ how much likelier than of a class never seen, on a scale fitted to held-out labe
     "reliability": [{"low", "high", "count", "confidence", "accuracy"}],
     "per_class": [{"id", "name", "labels", "precision": float | null, "recall": float | null}],
     "alternatives": {"prototypes": nll, "linear": nll}}}
-All metrics come from predictions of labels held back; per_class ends with id 0, "none of these", where it has labels.
+All metrics come from predictions of labels held back. As long as no label says "none of these", ece and reliability
+judge the choice among the classes alone. per_class ends with id 0, "none of these", where it has labels.
 """
 
 import json

@@ -251,6 +251,10 @@ def _metrics(held: Held, named: Sequence[ClassSpec], losses: Mapping[str, float]
     chosen = p.argmax(axis=1)
     right = chosen == column
     sure = np.clip(p.max(axis=1), 0, 1)
+    # Where nobody has said "none of these" yet, no label can tell how often that is right: then what is judged is the
+    # choice among the classes, with the openness left out of both what it claims and what it says.
+    closed = held.shares if not np.any(column == classes) else p
+    claimed, kept = closed.max(axis=1), closed.argmax(axis=1) == column
     before = held.uncalibrated
     per_class = []
     for at, (number, name) in enumerate([*((each.id, each.name) for each in named), (0, "none of these")]):
@@ -274,13 +278,13 @@ def _metrics(held: Held, named: Sequence[ClassSpec], losses: Mapping[str, float]
         "nll": round(calibration.negative_log_likelihood(p, column), 6),
         "brier": round(calibration.brier(p, column), 6),
         "risk": round(calibration.risk_coverage(sure, right)[2], 6),
-        "ece": round(calibration.expected_calibration_error(sure, right), 6),
+        "ece": round(calibration.expected_calibration_error(claimed, kept), 6),
         "ece_uncalibrated": round(
             calibration.expected_calibration_error(before.max(axis=1), before.argmax(axis=1) == held.column), 6
         ),
         "reliability": [
             {name: round(value, 6) for name, value in asdict(each).items()}
-            for each in calibration.reliability(sure, right)
+            for each in calibration.reliability(claimed, kept)
         ],
         "per_class": per_class,
         "alternatives": {name: round(value, 6) for name, value in losses.items()},

@@ -73,6 +73,14 @@ def test_names_are_right_sure_and_calibrated(n):
     assert head.meta["metrics"]["ece"] < 0.2
 
 
+def test_classes_nobody_labelled_do_not_make_the_calibration_look_bad():
+    x, labels = cloud(90, 0)
+    many = [*CLASSES, *(ClassSpec(100 + each, f"other {each}") for each in range(12))]
+    metrics = ClassHead.fit(x, labels, many, feature_kind="test/1").meta["metrics"]
+    assert metrics["ece"] < 0.05
+    assert metrics["reliability"][-1]["accuracy"] > 0.95
+
+
 def test_what_is_like_no_class_is_none_of_these():
     head = fitted(60)
     stranger = head.predict_proba(cloud(100, 1, ids=(8, 9, 10))[0])
