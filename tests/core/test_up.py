@@ -98,7 +98,7 @@ def test_started_again_it_stops_cleanly_and_soon(fovea):
 
 def test_models_are_served_from_the_first_click_on_and_again_after_a_kill(fovea):
     address = fovea.home / "run" / f"models-{socket.gethostname()}.sock"
-    fovea.wait(lambda: fovea.pids("worker") and address.exists(), 20)
+    fovea.wait(lambda: fovea.pids("worker") and address.exists(), 60)
     assert stat.S_IMODE(address.stat().st_mode) == 0o600
     assert fovea.pids("model_server") == []  # nobody asked yet
     image = fovea.home / "media" / "jobs" / "000000.png"
