@@ -8,7 +8,7 @@ from django.conf import settings
 
 from labeling.jobs import segmenters
 
-SEGMENTER_OF = {"sam2": "sam2", "sam2.1": "sam2", "sam3": "sam3", "deeplab": "deeplab"}
+SEGMENTER_OF = {"sam2": "sam2", "sam2.1": "sam2", "edgetam": "sam2", "sam3": "sam3", "deeplab": "deeplab"}
 """The segmenter that a family of checkpoints serves; of the others none runs in this version."""
 
 

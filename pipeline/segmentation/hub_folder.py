@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pipeline.errors import SegmenterUnavailableError
 
-_MISFITS: Final = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError)
+MISFITS: Final = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError)
 """What building a model from a configuration that is not its own ends in."""
 
 
@@ -37,7 +37,7 @@ def from_folder(kind: Any, folder: Path, **settings: Any) -> Any:
             dtype=torch.float32,
             **settings,
         )
-    except (*_MISFITS, StrictDataclassError, SafetensorError) as error:
+    except (*MISFITS, StrictDataclassError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise SegmenterUnavailableError(f"{folder.name}: the weights do not fit its config.json: {reason}") from error
     if missing := sorted(told["missing_keys"]):

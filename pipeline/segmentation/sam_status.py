@@ -9,7 +9,7 @@ from pipeline.errors import SegmenterUnavailableError
 from pipeline.segmentation import device, weights
 from pipeline.segmentation.base import ClassSpec
 
-FAMILIES: Final = {"sam2": ("sam2.1", "sam2"), "sam3": ("sam3",)}
+FAMILIES: Final = {"sam2": ("sam2.1", "sam2", "edgetam"), "sam3": ("sam3",)}
 """Of checkpoints, for each segmenter, in order of preference."""
 _INSTALL: Final = "install the extra `sam` (pip install -e '.[sam]')"
 _ON_GPU: Final = {"sam2": "well under a second a frame", "sam3": "about a second a frame"}

@@ -109,6 +109,16 @@ def _sam2(file: str, megabytes: int, sha256: str) -> Checkpoint:
 _ALL: Final = (
     *(_sam2(file, *rest) for file, rest in _SAM2.items()),
     Checkpoint(
+        name="edgetam",
+        family="edgetam",
+        size="tiny",
+        licence="Apache-2.0",
+        megabytes=56,
+        repository="yonigozlan/EdgeTAM-hf",
+        folder_files=(CONFIG_FILE, FOLDER_WEIGHTS),
+        model_types=("edgetam_video",),
+    ),
+    Checkpoint(
         name="sam3",
         family="sam3",
         size="large",

@@ -5,7 +5,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import SegmenterUnavailableError
 
@@ -70,6 +70,20 @@ def read(path: Path) -> "dict[str, torch.Tensor]":
     if not isinstance(tensors, dict) or not all(isinstance(each, torch.Tensor) for each in tensors.values()):
         raise SegmenterUnavailableError(f"{path.name} is not a checkpoint of SAM 2: it has no tensors under 'model'.")
     return tensors
+
+
+def compare(name: str, expected: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise SegmenterUnavailableError where the tensors given, of the file `name`, are not those of a model."""
+    if wrong := sorted(expected.keys() ^ given.keys()):
+        raise SegmenterUnavailableError(
+            f"{name} belongs to another model: {len(wrong)} of its tensors are missing or unknown ({wrong[0]} first)."
+        )
+    for key, tensor in expected.items():
+        if given[key].shape != tensor.shape:
+            raise SegmenterUnavailableError(
+                f"{name} belongs to a model of another size: {key} is {tuple(given[key].shape)}, "
+                f"expected {tuple(tensor.shape)}."
+            )
 
 
 def renamed(tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":

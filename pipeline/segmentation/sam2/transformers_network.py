@@ -1,13 +1,13 @@
-"""SAM 2 as transformers implements it (`Sam2VideoModel`), driven without its processors, which need torchvision."""
+"""SAM 2 and EdgeTAM as transformers implements them (`Sam2VideoModel`, `EdgeTamVideoModel`), driven without its
+processors, which need torchvision."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pipeline.errors import SegmenterUnavailableError
 from pipeline.segmentation.hub_folder import from_folder, quiet
-from pipeline.segmentation.sam2 import checkpoint
+from pipeline.segmentation.sam2 import checkpoint, edgetam
 from pipeline.segmentation.sam2.architecture import Architecture, transformers_config
 from pipeline.segmentation.sam2.network import Decoded, Features, Pointer, Seen, mask_at
 
@@ -30,28 +30,17 @@ def load(weights: Path, config: Path | None, family: str, architecture: Architec
     if config is None:
         tensors = checkpoint.renamed(checkpoint.read(weights))
         model = Sam2VideoModel(transformers_config(family, architecture))
-        _check(weights.name, model.state_dict(), tensors)
+        checkpoint.compare(weights.name, model.state_dict(), tensors)
         model.load_state_dict(tensors)
+    elif family == edgetam.FAMILY:
+        model = edgetam.load(config, weights)
     else:
         model = from_folder(Sam2VideoModel, config.parent)
     return model.eval().requires_grad_(False)
 
 
-def _check(name: str, expected: dict[str, Any], given: dict[str, Any]) -> None:
-    if wrong := sorted(expected.keys() ^ given.keys()):
-        raise SegmenterUnavailableError(
-            f"{name} belongs to another model: {len(wrong)} of its tensors are missing or unknown ({wrong[0]} first)."
-        )
-    for key, tensor in expected.items():
-        if given[key].shape != tensor.shape:
-            raise SegmenterUnavailableError(
-                f"{name} belongs to a model of another size: {key} is {tuple(given[key].shape)}, "
-                f"expected {tuple(tensor.shape)}."
-            )
-
-
 class TransformersNetwork:
-    """pipeline.segmentation.sam2.network.Network over a Sam2VideoModel."""
+    """pipeline.segmentation.sam2.network.Network over a Sam2VideoModel or an EdgeTamVideoModel."""
 
     runtime = "transformers"
 
@@ -100,13 +89,10 @@ class TransformersNetwork:
 
 class _Memory:
     def __init__(self, network: TransformersNetwork, frames: int) -> None:
-        from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
-
         self._network = network
         device = network.device
-        self._session: Any = Sam2VideoInferenceSession(
-            inference_device=device, inference_state_device=device, dtype=_float32()
-        )
+        session = _session_of(network.model)
+        self._session: Any = session(inference_device=device, inference_state_device=device, dtype=_float32())
         # The model asks how many frames there are, never for one: their features are put into its cache.
         self._session.processed_frames = range(frames)
         self._session.obj_id_to_idx(_OBJECT)
@@ -147,6 +133,17 @@ class _Memory:
             session.frames_tracked_per_obj[0].pop(old, None)
         for kept in (*outputs["cond_frame_outputs"].values(), *outputs["non_cond_frame_outputs"].values()):
             kept.pop("high_res_masks", None)
+
+
+def _session_of(model: Any) -> Any:
+    """What the model keeps of a video: each has a class of its own, of the same form."""
+    if model.config.model_type == edgetam.MODEL_TYPE:
+        from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
+
+        return EdgeTamVideoInferenceSession
+    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+
+    return Sam2VideoInferenceSession
 
 
 def _float32() -> "torch.dtype":

@@ -129,3 +129,76 @@ def save_sam3(torch, folder):
     tokenizer.post_processor = processors.TemplateProcessing(f"{words[0]} $A {words[1]}", special_tokens=ends)
     tokenizer.save(str(target / "tokenizer.json"))
     return folder
+
+
+def edgetam_settings():
+    """config.json of an EdgeTAM as the hub has it, each part as small as it may be; occlusion and time are left out of
+    its memory, as in the published one."""
+    channels, hidden = [8, 16, 32, 64], 128
+    return {
+        "model_type": "edgetam_video",
+        "architectures": ["EdgeTamVideoModel"],
+        "vision_config": {
+            "model_type": "edgetam_vision_model",
+            "backbone_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "repvit_m1.dist_in1k",
+                "do_pooling": False,
+                "num_classes": 1000,
+                "model_args": {
+                    "in_chans": 3,
+                    "features_only": True,
+                    "out_indices": [0, 1, 2, 3],
+                    "embed_dim": channels,
+                    "depth": [1, 2, 2, 1],
+                },
+            },
+            "backbone_channel_list": channels[::-1],
+            "backbone_feature_sizes": [[SAM2_SIDE // stride] * 2 for stride in (4, 8, 16)],
+            "fpn_hidden_size": hidden,
+        },
+        "prompt_encoder_config": {"image_size": SAM2_SIDE, "hidden_size": hidden},
+        "mask_decoder_config": {"hidden_size": hidden, "mlp_dim": 128, "iou_head_hidden_dim": 64},
+        "image_size": SAM2_SIDE,
+        "enable_occlusion_spatial_embedding": False,
+        "enable_temporal_pos_encoding_for_object_pointers": False,
+        "memory_attention_rope_feat_sizes": [SAM2_SIDE // 16] * 2,
+        "memory_attention_rope_k_sizes": [4, 4],
+        "memory_attention_hidden_size": hidden,
+        "memory_attention_num_layers": 1,
+        "memory_attention_mlp_hidden_size": 128,
+        "perceiver_resampler_num_latents": 16,
+        "perceiver_resampler_num_latents_2d": 16,
+        "perceiver_resampler_num_layers": 1,
+        "memory_encoder_hidden_size": hidden,
+        "memory_encoder_output_channels": 64,
+        "mask_downsampler_embed_dim": hidden,
+        "memory_fuser_embed_dim": hidden,
+        "memory_fuser_intermediate_dim": 128,
+    }
+
+
+def save_edgetam(torch, folder):
+    """EdgeTAM-hf/ in `folder`, normalised by means and deviations that are not those of a new layer; returns it."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from pipeline.segmentation.sam2 import edgetam
+
+    torch.manual_seed(3)
+    model = edgetam.built(edgetam_settings())
+    with torch.no_grad():
+        embedding = model.prompt_encoder.shared_embedding.positional_embedding
+        model.shared_image_embedding.positional_embedding.copy_(embedding)
+        for each in model.modules():
+            if isinstance(each, torch.nn.BatchNorm2d):
+                each.weight.uniform_(0.5, 1.5)
+                each.running_mean.normal_(0, 0.1)
+                each.running_var.uniform_(0.5, 1.5)
+    made_confident(torch, model.mask_decoder, lambda head: head.proj_out, 20_000)
+    target = folder / "EdgeTAM-hf"
+    target.mkdir()
+    (target / "config.json").write_text(json.dumps(edgetam_settings()))
+    save_file({name: each.clone() for name, each in model.state_dict().items()}, target / "model.safetensors")
+    return folder
