@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 
 from pipeline.errors import PipelineError, SegmenterUnavailableError
-from pipeline.segmentation import registry, rle, sam_status
+from pipeline.segmentation import device, registry, rle, sam_status
 from pipeline.segmentation.base import ClassSpec, Interactive, Prompt
 from pipeline.segmentation.warm import WarmModels, file_state
 
 WITHOUT_WEIGHTS: Final = "classical"
 BACKENDS: Final = {
     "sam2": "pipeline.segmentation.sam2.segmenter:Sam2",
+    "sam3": "pipeline.segmentation.sam3:Sam3",
     WITHOUT_WEIGHTS: "pipeline.segmentation.classical:Classical",
 }
 """Best first."""
@@ -53,11 +54,24 @@ def choose(requested: str, models_folders: Sequence[Path]) -> str:
         raise SegmenterUnavailableError(f"segmenter: {requested!r} is not one of auto, {', '.join(BACKENDS)}.")
     known = {status.name: status for status in registry.statuses(models_folders)}
     if requested == "auto":
-        return next((name for name in BACKENDS if name in known and known[name].available), WITHOUT_WEIGHTS)
+        able = (name for name in BACKENDS if name in known and known[name].available)
+        return next((name for name in able if name != "sam3" or _sam3_is_quick(models_folders)), WITHOUT_WEIGHTS)
     status = known.get(requested)
     if status is not None and not status.available:
         raise SegmenterUnavailableError(f"segmenter {requested}: {status.reason} {status.how_to_get}")
+    if requested == "sam3" and not _sam3_takes_clicks(models_folders):
+        raise SegmenterUnavailableError(f"segmenter sam3: {sam_status.WITHOUT_TRACKER}")
     return requested
+
+
+def _sam3_is_quick(models_folders: Sequence[Path]) -> bool:
+    """On a CPU the first click on an image would wait half a minute: what needs no weights is more use."""
+    return device.runs_on_gpu() and _sam3_takes_clicks(models_folders)
+
+
+def _sam3_takes_clicks(models_folders: Sequence[Path]) -> bool:
+    checkpoint = sam_status.found("sam3", "large", models_folders)
+    return checkpoint is not None and sam_status.has_tracker(checkpoint)
 
 
 def load(name: str, models_folders: Sequence[Path], variant: str = "tiny") -> Interactive:

@@ -29,10 +29,9 @@ POWERS: Final = {
     "geometric": frozenset({"automatic"}),
     "deeplab": frozenset({"automatic"}),
     "sam2": frozenset({"automatic", "interactive", "video"}),
-    "sam3": frozenset({"automatic"}),
+    "sam3": frozenset({"automatic", "interactive", "video"}),
 }
-"""Which of the three protocols of `base` each one has. SAM 3 follows nothing through a video here: the model for that
-needs torchvision, and its memory grows with the number of objects; SAM 2 does that better."""
+"""Which of the three protocols of `base` each one has. A checkpoint of SAM 3's detector alone has the first only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
-"""Segmenter "sam3": all instances of what the label classes' text prompts name, with class and score.
+"""Segmenter "sam3": all instances of what the label classes' text prompts name, with class and score; clicks and boxes;
+objects through video, prompted by hand or by text.
 
-Carion et al., "SAM 3: Segment Anything with Concepts", 2025, as transformers implements it (`Sam3Model`), driven
-without its processor, which needs torchvision. Boxes as prompts need torchvision too, and are not offered.
+Carion et al., "SAM 3: Segment Anything with Concepts", 2025, as transformers implements it (`Sam3Model`, and
+`Sam3VideoModel`, which has the tracker beside it), driven without its processors, which need torchvision. Boxes as
+examples for the detector need torchvision too, and are not offered.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,10 @@ from pipeline.errors import SegmenterUnavailableError
 from pipeline.segmentation import device as devices
 from pipeline.segmentation import sam_status, weights
 from pipeline.segmentation.automatic_masks import cleaned, enlarged, representatives, stability
-from pipeline.segmentation.base import ClassSpec, Instance, View
+from pipeline.segmentation.base import ClassSpec, FrameReader, Instance, Prompt, Propagated, View
 from pipeline.segmentation.hub_folder import from_folder
 from pipeline.segmentation.sam2.network import pixels_of
+from pipeline.segmentation.sam2.prompted import Embedding, Prompted
 from pipeline.segmentation.sam2.segmenter import pooled
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 TOKENIZER_FILE: Final = "tokenizer.json"
 LEAST: Final = 0.05
 """Score below which an instance is not worth a mask; the job's own threshold lies above."""
+SURE: Final = 0.5
+"""Score from which an instance is worth following through a video, as its authors have it."""
 MOST: Final = 100
 """Instances of one class in one image."""
 _OVERLAP: Final = 0.7
@@ -44,13 +49,15 @@ class _Hit(NamedTuple):
     logits: NDArray[np.float32]
 
 
-class Sam3:
-    """Segmenter of pipeline.segmentation.base. variant is taken for the sake of the others: SAM 3 has one size.
+class Sam3(Prompted):
+    """Segmenter, Interactive and VideoSegmenter of pipeline.segmentation.base; the last two with a checkpoint that has
+    the tracker, as the published one has. variant is taken for the sake of the others: SAM 3 has one size.
 
     Raises SegmenterUnavailableError where it cannot run, and where a label class has no text prompt.
     """
 
     name = "sam3"
+    _normalisation = (_HALF, _HALF)
 
     def __init__(
         self, classes: tuple[ClassSpec, ...], models_folders: tuple[Path, ...] = (), variant: str = "large"
@@ -63,7 +70,13 @@ class Sam3:
             raise SegmenterUnavailableError(f"segmenter sam3: {why}")
         self.sha256 = weights.check(checkpoint, models_folders)
         self._device = devices.choose()
-        self._model = _model(checkpoint).to(self._device)
+        loaded = _model(checkpoint).to(self._device)
+        self._model = getattr(loaded, "detector_model", loaded)
+        self._has_tracker = self._model is not loaded
+        if self._has_tracker:
+            from pipeline.segmentation.sam3_network import Sam3Network
+
+            self._network = self._engine = Sam3Network(loaded, self._device)
         self._side = int(self._model.config.vision_config.image_size)
         self._classes = classes
         self._texts = self._understood([each.text_prompt.strip() for each in classes], checkpoint.config.parent)
@@ -73,6 +86,35 @@ class Sam3:
 
     def segment(self, views: Sequence[View]) -> list[list[Instance]]:
         return [self._instances(view.image) for view in views]
+
+    def embed(self, image: NDArray[np.uint8]) -> Embedding:
+        self._needs_tracker()
+        return super().embed(image)
+
+    def propagate(
+        self,
+        frames: FrameReader,
+        prompts: Mapping[tuple[int, int], Prompt],
+        direction: Literal["forward", "backward"] = "forward",
+    ) -> Iterator[Propagated]:
+        self._needs_tracker()
+        return super().propagate(frames, prompts, direction)
+
+    def found(
+        self, image: NDArray[np.uint8], frame: int, least: float = SURE
+    ) -> tuple[dict[tuple[int, int], Prompt], dict[int, Instance]]:
+        """What the text prompts find in `image`, which is frame `frame` of a video: as prompts for `propagate`, their
+        objects numbered from 1, the most confident first; and by that number, which is where its class stands.
+
+        least: confidence from which an instance is followed.
+        """
+        instances = [each for each in self._instances(image) if each.confidence >= least]
+        prompts = {(frame, at): Prompt(mask=each.mask) for at, each in enumerate(instances, start=1)}
+        return prompts, dict(enumerate(instances, start=1))
+
+    def _needs_tracker(self) -> None:
+        if not self._has_tracker:
+            raise SegmenterUnavailableError(f"segmenter sam3: {sam_status.WITHOUT_TRACKER}")
 
     def _understood(self, prompts: list[str], folder: Path) -> list[tuple[Any, "torch.Tensor"]]:
         """Of each prompt, what the text encoder makes of it, and which tokens count. Done once."""
@@ -140,12 +182,11 @@ def _instance(hit: _Hit, scores: dict[int, float], shape: tuple[int, int], coars
 
 
 def _model(checkpoint: weights.Found) -> Any:
-    """The detector, also out of a checkpoint that has the tracker beside it."""
-    from transformers import Sam3Config, Sam3Model
+    """The detector, or what has it as `detector_model` and the tracker beside it: whichever the checkpoint holds."""
+    from transformers import Sam3Model, Sam3VideoModel
 
-    config = weights.read_config(checkpoint)
-    settings = {"config": Sam3Config(**config["detector_config"])} if "detector_config" in config else {}
-    return from_folder(Sam3Model, checkpoint.weights.parent, **settings).eval().requires_grad_(False)
+    kind = Sam3VideoModel if sam_status.has_tracker(checkpoint) else Sam3Model
+    return from_folder(kind, checkpoint.weights.parent).eval().requires_grad_(False)
 
 
 def _tokenizer(path: Path, length: int) -> Any:

@@ -11,6 +11,10 @@ from pipeline.segmentation.base import ClassSpec
 
 FAMILIES: Final = {"sam2": ("sam2.1", "sam2", "edgetam"), "sam3": ("sam3",)}
 """Of checkpoints, for each segmenter, in order of preference."""
+WITHOUT_TRACKER: Final = (
+    "the weights in sam3/ are those of the detector alone, which takes no clicks and follows nothing: "
+    "fetch the whole checkpoint (its config.json has the model_type sam3_video)."
+)
 _INSTALL: Final = "install the extra `sam` (pip install -e '.[sam]')"
 _ON_GPU: Final = {"sam2": "well under a second a frame", "sam3": "about a second a frame"}
 _ON_CPU: Final = {
@@ -31,6 +35,11 @@ def sizes_here(segmenter: str, models_folders: Sequence[Path]) -> list[str]:
     """The sizes of which there are weights, the smallest first."""
     sizes = ("large",) if segmenter == "sam3" else ("tiny", "small", "base", "large")
     return [size for size in sizes if found(segmenter, size, models_folders)]
+
+
+def has_tracker(checkpoint: weights.Found) -> bool:
+    """Whether a checkpoint of SAM 3 takes clicks and follows objects: the detector may have been saved alone."""
+    return bool(weights.read_config(checkpoint).get("model_type") == "sam3_video")
 
 
 def problem(segmenter: str, variant: str, models_folders: Sequence[Path]) -> str:

@@ -49,6 +49,7 @@ class MetaNetwork:
         self.model = model.to(device)
         self.device = device
         self.side = int(model.image_size)
+        self.mask_side = self.side // 4
         neck = model.image_encoder.neck
         import torch
 

@@ -21,7 +21,8 @@ MASK_LOGIT: Final = 10.0
 
 
 class Features(NamedTuple):
-    """An encoded image: (1, C, S/4, S/4), (1, C', S/8, S/8) and (1, D, S/16, S/16), S the side of the input."""
+    """An encoded image: (1, C, 4N, 4N), (1, C', 2N, 2N) and (1, D, N, N); the input is N cells of 16 pixels a side, in
+    SAM 3 of 14."""
 
     fine: "torch.Tensor"
     middle: "torch.Tensor"
@@ -29,14 +30,14 @@ class Features(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """logits (P, M, S/4, S/4) float32; quality (P, M) in 0…1."""
+    """logits (P, M, 4N, 4N) float32; quality (P, M) in 0…1."""
 
     logits: "torch.Tensor"
     quality: "torch.Tensor"
 
 
 class Seen(NamedTuple):
-    """An object in a frame: logits (S/4, S/4) float32; score: log-odds of its being in sight."""
+    """An object in a frame: logits (4N, 4N) float32; score: log-odds of its being in sight."""
 
     logits: NDArray[np.float32]
     score: float
@@ -64,9 +65,11 @@ class Memory(Protocol):
 
 
 class Network(Protocol):
-    """`side`: of the square input, pixels. `runtime`: whose code runs, for the record. `model`: its torch module."""
+    """`side`: of the square input, pixels. `mask_side`: of the logits of a mask, in or out. `runtime`: whose code runs,
+    for the record. `model`: its torch module."""
 
     side: int
+    mask_side: int
     model: Any
     runtime: str
     device: "torch.device"
@@ -78,7 +81,7 @@ class Network(Protocol):
     def decode(
         self, features: Features, points: "torch.Tensor", labels: "torch.Tensor", mask: Any = None, *, several: bool
     ) -> Decoded:
-        """points (P, K, 2) float32 in input pixels, labels (P, K) int32; mask: logits (1, 1, S/4, S/4), P being 1.
+        """points (P, K, 2) float32 in input pixels, labels (P, K) int32; mask: logits (1, 1, 4N, 4N), P being 1.
 
         several: three candidates for each prompt, else one.
         """

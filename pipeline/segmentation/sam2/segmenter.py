@@ -4,11 +4,9 @@ SAM 2 knows no classes: with one label class every mask is of it; with several, 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -18,10 +16,10 @@ from pipeline.errors import SegmenterUnavailableError
 from pipeline.segmentation import device as devices
 from pipeline.segmentation import sam_status, weights
 from pipeline.segmentation.automatic_masks import Candidate, Candidates, Selection, cleaned, enlarged, grid
-from pipeline.segmentation.base import ClassSpec, FrameReader, Instance, Prompt, Propagated, Proposal, View
-from pipeline.segmentation.sam2 import video
+from pipeline.segmentation.base import ClassSpec, Instance, View
 from pipeline.segmentation.sam2.architecture import ARCHITECTURES
-from pipeline.segmentation.sam2.network import MASK_LOGIT, Features, Network, mask_at, pixels_of, pointer_of
+from pipeline.segmentation.sam2.network import Network
+from pipeline.segmentation.sam2.prompted import Prompted
 
 if TYPE_CHECKING:
     import torch
@@ -36,15 +34,7 @@ GRID_ON_CPU: Final = 16
 """Points a side, on a CPU: 32 take four times as long, minutes a frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """What `predict` needs of an image: its features, and its size (H, W)."""
-
-    features: Features
-    shape: tuple[int, int]
-
-
-class Sam2:
+class Sam2(Prompted):
     """Segmenter, Interactive and VideoSegmenter of pipeline.segmentation.base.
 
     variant: tiny, small, base or large. runtime: "transformers", "sam2" (Meta's package; single files alone), or empty
@@ -86,63 +76,6 @@ class Sam2:
 
     def segment(self, views: Sequence[View]) -> list[list[Instance]]:
         return [self._instances(view.image) for view in views]
-
-    def embed(self, image: NDArray[np.uint8]) -> Embedding:
-        return Embedding(self._encode(image), (image.shape[0], image.shape[1]))
-
-    def predict(self, embedding: Embedding, prompt: Prompt) -> list[Proposal]:
-        """Three candidates for a single click, which may mean a part or the whole; else one. Best first."""
-        pointer = pointer_of(prompt, embedding.shape, self._network.side)
-        # Without a click the network wants a point that is none, beside the mask.
-        points = pointer.points if len(pointer.points) else np.zeros((1, 2), np.float32)
-        labels = pointer.labels if len(pointer.labels) else np.array([-1], np.int32)
-        ambiguous = len(pointer.points) == 1 and pointer.mask is None
-        with self._inference():
-            mask = None
-            if pointer.mask is not None:
-                mask = mask_at(pointer.mask, self._network.side // 4, self._device) * (2 * MASK_LOGIT) - MASK_LOGIT
-            decoded = self._engine.decode(
-                embedding.features, *self._tensors(points[None], labels[None]), mask, several=ambiguous
-            )
-            logits, quality = decoded.logits[0].cpu().numpy(), decoded.quality[0].cpu().numpy()
-        order = sorted(range(len(quality)), key=lambda each: (-quality[each], each))
-        return [
-            Proposal(enlarged(logits[each], embedding.shape), float(np.clip(quality[each], 0, 1))) for each in order
-        ]
-
-    def propagate(
-        self,
-        frames: FrameReader,
-        prompts: Mapping[tuple[int, int], Prompt],
-        direction: Literal["forward", "backward"] = "forward",
-    ) -> Iterator[Propagated]:
-        steps = video.propagate(self._network, self._encode, frames, prompts, direction)
-        while True:
-            # Entered for each step alone: nothing of it may last while somebody else's code runs.
-            with self._inference():
-                step = next(steps, None)
-            if step is None:
-                return
-            yield step
-
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        import torch
-
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
-            stack.enter_context(devices.precision(self._device))
-            yield
-
-    def _encode(self, image: NDArray[np.uint8]) -> Features:
-        with self._inference():
-            pixels = pixels_of(image, self._network.side, self._device)
-            return devices.in_batches(lambda one: [self._engine.encode(one[0])], [pixels], 1)[0]
-
-    def _tensors(self, points: NDArray[np.float32], labels: NDArray[np.int32]) -> tuple["torch.Tensor", "torch.Tensor"]:
-        import torch
-
-        return torch.from_numpy(points).to(self._device), torch.from_numpy(labels).to(self._device)
 
     def _instances(self, image: NDArray[np.uint8]) -> list[Instance]:
         features = self._encode(image)

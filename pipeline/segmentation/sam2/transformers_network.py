@@ -14,6 +14,7 @@ from pipeline.segmentation.sam2.network import Decoded, Features, Pointer, Seen,
 if TYPE_CHECKING:
     import torch
 
+_SAM3: Final = "sam3_tracker_video"
 _OBJECT: Final = 1
 """The id of the one object of a session: each object has a session of its own, so that it does not matter which others
 there are, and one can join later than another."""
@@ -40,18 +41,21 @@ def load(weights: Path, config: Path | None, family: str, architecture: Architec
 
 
 class TransformersNetwork:
-    """pipeline.segmentation.sam2.network.Network over a Sam2VideoModel or an EdgeTamVideoModel."""
+    """pipeline.segmentation.sam2.network.Network over a Sam2VideoModel or an EdgeTamVideoModel.
+
+    neck: what gives the feature maps their positions, where it is not in the model.
+    """
 
     runtime = "transformers"
 
-    def __init__(self, model: Any, device: "torch.device") -> None:
+    def __init__(self, model: Any, device: "torch.device", neck: Any = None) -> None:
         self.model = model.to(device)
         self.device = device
         self.side = int(model.prompt_encoder.input_image_size)
+        self.mask_side = int(model.prompt_encoder.mask_input_size[0])
         sizes = model.backbone_feature_sizes
-        self._positions = [
-            model.vision_encoder.neck.position_encoding((1, 0, *size), device, _float32()) for size in sizes
-        ]
+        encoding = (neck or model.vision_encoder.neck).position_encoding
+        self._positions = [encoding((1, 0, *size), device, _float32()) for size in sizes]
 
     def encode(self, pixels: "torch.Tensor") -> Features:
         states = self.model.vision_encoder(pixels, return_dict=True).fpn_hidden_states
@@ -141,6 +145,10 @@ def _session_of(model: Any) -> Any:
         from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
 
         return EdgeTamVideoInferenceSession
+    if model.config.model_type == _SAM3:
+        from transformers.models.sam3_tracker_video import modeling_sam3_tracker_video as sam3
+
+        return sam3.Sam3TrackerVideoInferenceSession
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
     return Sam2VideoInferenceSession

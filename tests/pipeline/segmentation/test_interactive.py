@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SegmenterUnavailableError
-from pipeline.segmentation import interactive, weights
+from pipeline.segmentation import device, interactive, weights
 from pipeline.segmentation.base import Prompt
 from pipeline.segmentation.interactive import Clicks
 from pipeline.segmentation.warm import file_state
-from tests.pipeline.segmentation.tiny_sam import save_sam2
+from tests.pipeline.segmentation.tiny_sam import save_sam2, save_sam3
 
 CLICK = Prompt(points_xy=np.array([[60.0, 40.0]]), point_labels=np.array([1]))
 
@@ -17,6 +17,13 @@ def sam_folder(tmp_path_factory):
     torch = pytest.importorskip("torch", reason="torch is not installed (extra `sam`)")
     pytest.importorskip("transformers", reason="transformers is not installed (extra `sam`)")
     return save_sam2(torch, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def sam3_folder(tmp_path_factory):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra `sam`)")
+    pytest.importorskip("transformers", reason="transformers is not installed (extra `sam`)")
+    return save_sam3(torch, tmp_path_factory.mktemp("models"), tracker=True)
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +69,24 @@ def test_what_is_derived_from_weights_does_not_make_them_new(sam_folder):
     (sam_folder / "new.pt").write_bytes(b"weights")
     assert file_state([sam_folder]) != before
     (sam_folder / "new.pt").unlink()
+
+
+def test_sam3_answers_clicks_when_asked_to_and_of_itself_on_a_gpu(sam3_folder, picture, monkeypatch):
+    answer = Clicks([sam3_folder]).answer(picture, CLICK, "sam3")
+    assert answer.segmenter == "sam3"
+    assert answer.masks
+    assert all(mask.rle["size"] == [80, 120] for mask in answer.masks)
+    monkeypatch.setattr(device, "runs_on_gpu", lambda: False)
+    assert interactive.choose("auto", [sam3_folder]) == "classical"
+    monkeypatch.setattr(device, "runs_on_gpu", lambda: True)
+    assert interactive.choose("auto", [sam3_folder]) == "sam3"
+
+
+def test_a_detector_without_its_tracker_takes_no_clicks(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra `sam`)")
+    pytest.importorskip("transformers", reason="transformers is not installed (extra `sam`)")
+    save_sam3(torch, tmp_path)
+    monkeypatch.setattr(device, "runs_on_gpu", lambda: True)
+    assert interactive.choose("auto", [tmp_path]) == "classical"
+    with pytest.raises(SegmenterUnavailableError, match="those of the detector alone"):
+        interactive.choose("sam3", [tmp_path])

@@ -97,7 +97,10 @@ def test_a_second_click_does_not_embed_again_and_only_the_last_images_are_kept(t
         ({"image": "{folder}/000000.png", "points": [[1, 2]], "labels": [1, 0]}, "a label each"),
         ({"image": "{folder}/000000.png", "points": [[1, 2, 3]]}, "not one for masks"),
         ({"image": "{folder}/000000.png", "box": ["a", 1, 2, 3]}, "not one for masks"),
-        ({"image": "{folder}/000000.png", "segmenter": "yolo", **DISC}, "'yolo' is not one of auto, sam2, classical"),
+        (
+            {"image": "{folder}/000000.png", "segmenter": "yolo", **DISC},
+            "'yolo' is not one of auto, sam2, sam3, classical",
+        ),
         ({"image": "{folder}/000000.png", "segmenter": "sam2", **DISC}, "segmenter sam2"),
         ({}, "not one for masks"),
     ],

@@ -1,6 +1,5 @@
-"""SAM 3 with a real model of the smallest size: random weights, every part of it."""
+"""The detector of SAM 3, a real model of the smallest size: random weights, every part of it."""
 
-import json
 import shutil
 
 import numpy as np
@@ -86,23 +85,6 @@ def test_the_same_frames_give_the_same_bytes_in_any_batch_and_on_any_number_of_t
     finally:
         torch.set_num_threads(1)
     assert [(a.confidence, a.logits.tobytes()) for a in alone] == [(b.confidence, b.logits.tobytes()) for b in together]
-
-
-def test_a_checkpoint_with_the_tracker_beside_the_detector_is_read(folder, truck, sam, tmp_path):
-    """As the hub's is: the detector's tensors have a prefix, the tracker's lie beside them."""
-    from safetensors.torch import load_file, save_file
-
-    target = tmp_path / "sam3"
-    shutil.copytree(folder / "sam3", target)
-    tensors = load_file(target / "model.safetensors")
-    tracker = {"tracker_model.memory": next(iter(tensors.values())).clone()}
-    detector = {f"detector_model.{name}": each for name, each in tensors.items()}
-    save_file(detector | tracker, target / "model.safetensors")
-    config = json.loads((target / "config.json").read_text())
-    (target / "config.json").write_text(json.dumps({"model_type": "sam3_video", "detector_config": config}))
-    other = registry.load("sam3", [TRUCK, TREE], [tmp_path])
-    ours, theirs = (each.segment([View(truck)])[0] for each in (sam, other))
-    assert [each.logits.tobytes() for each in ours] == [each.logits.tobytes() for each in theirs]
 
 
 def test_a_class_without_prompt_is_refused_when_the_job_is_made(folder):

@@ -69,10 +69,10 @@ def save_sam2(torch, folder):
     return folder
 
 
-def sam3_config():
+def sam3_config(width=32):
     from transformers import Sam3Config
 
-    hidden = {"hidden_size": 32, "num_attention_heads": 4}
+    hidden = {"hidden_size": width, "num_attention_heads": 4}
     small = hidden | {"intermediate_size": 32, "num_layers": 1}
     vit = hidden | {
         "intermediate_size": 32,
@@ -86,7 +86,7 @@ def sam3_config():
     return Sam3Config(
         vision_config={
             "backbone_config": vit,
-            "fpn_hidden_size": 32,
+            "fpn_hidden_size": width,
             "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
             "model_type": "sam3_vision_model",
         },
@@ -94,7 +94,7 @@ def sam3_config():
         | {
             "vocab_size": 16,
             "intermediate_size": 32,
-            "projection_dim": 32,
+            "projection_dim": width,
             "num_hidden_layers": 1,
             "max_position_embeddings": 32,
             "eos_token_id": 1,
@@ -108,18 +108,43 @@ def sam3_config():
     )
 
 
-def save_sam3(torch, folder):
-    """sam3/ in `folder`, with a tokenizer that knows a few words; returns `folder`."""
+def sam3_video_config():
+    """Detector and tracker behind one backbone, as in the published checkpoint."""
+    from transformers import Sam3TrackerVideoConfig, Sam3VideoConfig
+
+    # The width of a memory is 64 whatever the configuration says, and what becomes one has to be wider.
+    detector, hidden = sam3_config(128), 128
+    tracker = Sam3TrackerVideoConfig(
+        vision_config=detector.vision_config.to_dict(),
+        prompt_encoder_config={"hidden_size": hidden, "image_size": SAM3_SIDE},
+        mask_decoder_config={"hidden_size": hidden, "mlp_dim": 32, "iou_head_hidden_dim": 32},
+        image_size=SAM3_SIDE,
+        memory_attention_hidden_size=hidden,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_encoder_hidden_size=hidden,
+        mask_downsampler_embed_dim=hidden,
+        memory_fuser_embed_dim=hidden,
+        memory_fuser_intermediate_dim=32,
+    )
+    return Sam3VideoConfig(detector_config=detector.to_dict(), tracker_config=tracker.to_dict())
+
+
+def save_sam3(torch, folder, *, tracker=False):
+    """sam3/ in `folder`, the detector alone or the tracker beside it, with a tokenizer that knows a few words; returns
+    `folder`."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import Sam3Model
+    from transformers import Sam3Model, Sam3VideoModel
 
     torch.manual_seed(5)
-    model = Sam3Model(sam3_config())
+    model = Sam3VideoModel(sam3_video_config()) if tracker else Sam3Model(sam3_config())
     with torch.no_grad():
         # Random weights are sure of nothing: make the scores and the masks differ.
-        for name, each in model.named_parameters():
+        for name, each in (model.detector_model if tracker else model).named_parameters():
             if each.ndim > 1 and ("mask_embedder" in name or "dot_product" in name or "text_projection" in name):
                 each.mul_(12)
+    if tracker:
+        made_confident(torch, model.tracker_model.mask_decoder, lambda head: head.proj_out, 20_000)
     target = folder / "sam3"
     model.save_pretrained(target)
     words = ["<|startoftext|>", "<|endoftext|>", "a", "red", "truck", "tree", "house"]

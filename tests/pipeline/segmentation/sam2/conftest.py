@@ -74,29 +74,3 @@ def truck(data_folder) -> np.ndarray:
     import cv2
 
     return cv2.resize(cv2.imread(str(data_folder / "video_sam2" / "truck.jpg")), (300, 200))
-
-
-class Film:
-    """A bright square that moves to the right by two pixels a frame; counts what is read."""
-
-    def __init__(self, frames: int, broken: int = -1) -> None:
-        self._frames, self._broken = frames, broken
-        self.read: list[int] = []
-
-    def __len__(self) -> int:
-        return self._frames
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        from pipeline.errors import RecordingError
-
-        self.read.append(index)
-        if index == self._broken:
-            raise RecordingError(f"frame {index} cannot be read.")
-        image = np.full((96, 160, 3), 40, np.uint8)
-        image[30:60, 20 + 2 * index % 100 : 50 + 2 * index % 100] = (30, 200, 220)
-        return image
-
-
-@pytest.fixture
-def film():
-    return Film
