@@ -70,6 +70,26 @@ def test_a_worker_for_the_gpu_queue_starts_with_the_first_work_there_is_for_it(f
     assert gpu_workers()
 
 
+def test_models_are_served_from_the_first_click_on_and_again_after_a_kill(fovea):
+    address = fovea.home / "run" / f"models-{socket.gethostname()}.sock"
+    fovea.wait(lambda: fovea.pids("worker") and address.exists(), 60)
+    assert stat.S_IMODE(address.stat().st_mode) == 0o600
+    assert fovea.pids("model_server") == []  # nobody asked yet
+    image = fovea.home / "media" / "jobs" / "000000.png"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((120, 160, 3), 90, np.uint8)
+    cv2.circle(pixels, (80, 60), 30, (30, 30, 200), -1)
+    cv2.imwrite(str(image), pixels)
+    request = {"image": str(image), "box": [45, 25, 70, 70]}
+    assert ask(address, request)["embedded"] is True
+    assert ask(address, request)["embedded"] is False  # the same process, with what it saw
+    [server] = fovea.pids("model_server")
+    os.kill(server, signal.SIGKILL)
+    assert ask(address, request)["masks"]
+    [again] = fovea.pids("model_server")
+    assert again != server
+
+
 def test_a_second_one_on_the_same_port_says_so(fovea):
     second = subprocess.run(
         [sys.executable, "manage.py", "up", f"--port={fovea.port}"],
@@ -94,23 +114,3 @@ def test_started_again_it_stops_cleanly_and_soon(fovea):
     fovea.up()
     assert fovea.stop() < 8
     assert fovea.processes() == {}
-
-
-def test_models_are_served_from_the_first_click_on_and_again_after_a_kill(fovea):
-    address = fovea.home / "run" / f"models-{socket.gethostname()}.sock"
-    fovea.wait(lambda: fovea.pids("worker") and address.exists(), 60)
-    assert stat.S_IMODE(address.stat().st_mode) == 0o600
-    assert fovea.pids("model_server") == []  # nobody asked yet
-    image = fovea.home / "media" / "jobs" / "000000.png"
-    image.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.full((120, 160, 3), 90, np.uint8)
-    cv2.circle(pixels, (80, 60), 30, (30, 30, 200), -1)
-    cv2.imwrite(str(image), pixels)
-    request = {"image": str(image), "box": [45, 25, 70, 70]}
-    assert ask(address, request)["embedded"] is True
-    assert ask(address, request)["embedded"] is False  # the same process, with what it saw
-    [server] = fovea.pids("model_server")
-    os.kill(server, signal.SIGKILL)
-    assert ask(address, request)["masks"]
-    [again] = fovea.pids("model_server")
-    assert again != server
