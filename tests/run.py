@@ -1,4 +1,4 @@
-"""Run every test this machine can run: quick ones in parallel, then slow and browser ones, then PostgreSQL.
+"""Run every test this machine can run: quick ones, then slow and browser ones, then PostgreSQL.
 
 A service or browser that is absent means skipped tests with a reason, never a red run.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 POSTGRES_URL = os.environ.get("FOVEA_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
 DATABASE_TESTS = ("tests/accounts", "tests/core", "tests/labeling", "tests/training", "tests/test_access_matrix.py")
+SLOW = "(slow or browser) and not gpu and not zed"
 
 
 def pytest(title: str, *arguments: str, **environment: str) -> bool:
@@ -31,7 +32,8 @@ def postgres_answers() -> bool:
 def main() -> int:
     passed = [
         pytest("Quick tests (SQLite, no Redis)", "-n", "2"),
-        pytest("Slow and browser tests", "-m", "(slow or browser) and not gpu and not zed"),
+        # A file's tests stay together: many share a running application.
+        pytest("Slow and browser tests", "-m", SLOW, "-n", "2", "--dist=loadfile"),
     ]
     if postgres_answers():
         passed.append(pytest("Database tests on PostgreSQL", "-n", "2", *DATABASE_TESTS, DATABASE_URL=POSTGRES_URL))
