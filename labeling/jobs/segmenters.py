@@ -19,7 +19,7 @@ HELP = {
 }
 
 SPEED = {
-    "geometric": "on a CPU, about ten VGA frames a second",
+    "geometric": "on a CPU, about six VGA frames a second",
     "deeplab": "on a CPU, a few VGA frames a second",
 }
 """Of those without sizes (docs/models.md)."""
